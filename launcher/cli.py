@@ -1,0 +1,119 @@
+"""The command line of `./comfyui-ipex`."""
+
+import argparse
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from ..xpu_runtime.devices import AUTO
+from ..xpu_runtime.settings import read
+from .client import WorkflowError
+from .console import say, warn
+from .demo import run_demo
+from .errors import SetupError
+from .installation import Installation, set_up
+from .releases import RELEASES
+from .server import Server
+
+DEFAULT_PORT = 8188
+
+TASKS = ("start", "setup", "demo")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The launcher's own arguments; whatever it does not know goes to ComfyUI."""
+    made = argparse.ArgumentParser(
+        prog="./comfyui-ipex",
+        usage="%(prog)s [start|setup|demo] [options] [ComfyUI's own arguments]",
+        description="Set up ComfyUI with this extension, then: start the server (the default), "
+        "stop after the set-up, or run a demo that enlarges a photo.",
+        epilog="Arguments that are not listed here are handed to ComfyUI's main.py.",
+        allow_abbrev=False,
+    )
+    made.add_argument(
+        "--host",
+        metavar="VERSION",
+        default=read("COMFYUI_IPEX_HOST"),
+        help=f"ComfyUI version to set up: {', '.join(RELEASES)} (default %(default)s)",
+    )
+    made.add_argument(
+        "--device",
+        default=read("COMFYUI_IPEX_DEVICE"),
+        help="auto (CUDA, else XPU, else CPU), cpu, cuda[:n] or xpu[:n]",
+    )
+    made.add_argument("--force-intel-xpu", action="store_true", help="the same as --device xpu")
+    made.add_argument("--cpu", action="store_true", help="the same as --device cpu")
+    made.add_argument("--port", type=int, default=DEFAULT_PORT, help="port of the server")
+    made.add_argument("--output", type=Path, help="demo: where to write the picture")
+    return made
+
+
+def requested_device(arguments: argparse.Namespace) -> str:
+    """The device that the arguments ask for. Raises `SetupError` if they contradict."""
+    asked = {arguments.device} - {AUTO}
+    if arguments.force_intel_xpu and not arguments.device.startswith("xpu"):
+        asked.add("xpu")
+    if arguments.cpu:
+        asked.add("cpu")
+    if len(asked) > 1:
+        raise SetupError(
+            f"The arguments and settings ask for {' and '.join(sorted(asked))} at once.",
+            remedy="Keep one of --device, --force-intel-xpu, --cpu and COMFYUI_IPEX_DEVICE.",
+        )
+    return str(next(iter(asked), AUTO))
+
+
+def interrupt(_number: int, _frame: FrameType | None) -> None:
+    """Being told to end is like Ctrl+C: no server may be left behind."""
+    raise KeyboardInterrupt
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the launcher; returns the exit status."""
+    signal.signal(signal.SIGTERM, interrupt)
+    task, options = (argv[0], argv[1:]) if argv and argv[0] in TASKS else ("start", argv)
+    arguments, for_host = parser().parse_known_args(list(options))
+    try:
+        request = requested_device(arguments)
+        installation = set_up(arguments.host, request, os.environ)
+        say(installation.tree.describe())
+        say(f"Device: {installation.decision.device} ({installation.decision.reason})")
+        if task == "demo":
+            return demo(installation, arguments.output)
+        if task == "start":
+            return start(installation, arguments.port, tuple(for_host))
+    except (SetupError, WorkflowError, TimeoutError) as error:
+        warn(str(error))
+        return 1
+    except KeyboardInterrupt:
+        warn("Interrupted. Finished steps are kept; the next start resumes.")
+        return 130
+    say("Everything is set up.")
+    return 0
+
+
+def demo(installation: Installation, output: Path | None) -> int:
+    """Run the demo and say what it made."""
+    result = run_demo(installation, output)
+    say(f"Enlarged in {result.seconds:.1f} s on {result.device}:")
+    say(str(result.picture))
+    return 0
+
+
+def start(installation: Installation, port: int, arguments: tuple[str, ...]) -> int:
+    """Run the server until it ends or is told to; its messages go to this terminal."""
+    with Server(installation.server_command(port, arguments)) as server:
+
+        def forward(number: int, _frame: FrameType | None) -> None:
+            server.process.send_signal(number)
+
+        signal.signal(signal.SIGTERM, forward)
+        server.wait_ready()
+        say(f"\nComfyUI is ready: {server.client.address}\n")
+        try:
+            return server.process.wait()
+        except KeyboardInterrupt:
+            # The terminal sent the interrupt to the server as well.
+            return server.stop()

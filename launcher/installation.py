@@ -1,0 +1,125 @@
+"""Everything that must be there before a server can start: environment, host, folders, link."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..xpu_runtime.settings import read
+from .choice import Decision, decide
+from .environment import Environment
+from .errors import SetupError
+from .folders import REPOSITORY, user_data
+from .hardware import detect
+from .hosts import HostTree, own_tree, resolve
+from .releases import REFERENCE
+from .server import ServerCommand
+
+EXTENSION_NAME = "comfyui-ipex"
+
+
+@dataclass(frozen=True)
+class Installation:
+    """A host that is ready to start with this extension."""
+
+    environment: Environment
+    tree: HostTree
+    base: Path | None
+    """The host's base directory, or None when it is the tree itself."""
+    decision: Decision
+
+    @property
+    def base_folder(self) -> Path:
+        """Where models, input and output lie."""
+        return self.base or self.tree.path
+
+    def server_command(self, port: int, arguments: tuple[str, ...] = ()) -> ServerCommand:
+        """How to start this host's server."""
+        chosen = (*self.decision.arguments, *arguments)
+        python = (str(self.environment.python),)
+        return ServerCommand(python, self.tree.path, self.base, port, chosen)
+
+
+def environment_folder(version: str) -> Path:
+    """One environment a host version: their requirements exclude each other."""
+    name = ".venv" if version == REFERENCE else f".venv-{version}"
+    return REPOSITORY / name
+
+
+def release_environment(
+    version: str, environ: Mapping[str, str] = os.environ
+) -> tuple[Environment, HostTree]:
+    """The tree of a ComfyUI release, and the environment that it runs in, set up if need be.
+
+    Raises `SetupError`.
+    """
+    environment = Environment(environment_folder(version))
+    environment.create()
+    tree = resolve(version, environment.install_wheel, environ)
+    environment.install_host(tree.path, detect().torch_backend)
+    return environment, tree
+
+
+def set_up(version: str, request: str, environ: Mapping[str, str]) -> Installation:
+    """Do what is missing of the set-up; nothing if all of it was done before.
+
+    `version` is a ComfyUI release (used only if the user has no ComfyUI of their own),
+    `request` a device name or "auto". Raises `SetupError`.
+    """
+    hardware = detect()
+    own = enclosing_host() or _named_host(environ)
+    base: Path | None = None
+    if own is None:
+        environment, tree = release_environment(version, environ)
+        base = prepare_base(user_data(environ), tree.path)
+    else:
+        tree = own_tree(own)
+        environment = Environment(environment_folder(tree.version))
+        environment.create()
+        environment.install_host(tree.path, hardware.torch_backend)
+    link_extension(base or tree.path)
+    decision = decide(request, hardware, environment.probe(hardware))
+    return Installation(environment, tree, base, decision)
+
+
+def enclosing_host() -> Path | None:
+    """The ComfyUI tree whose custom_nodes folder holds this repository, if one does."""
+    parent = REPOSITORY.parent
+    if parent.name == "custom_nodes" and (parent.parent / "main.py").exists():
+        return parent.parent
+    return None
+
+
+def _named_host(environ: Mapping[str, str]) -> Path | None:
+    named = read("COMFYUI_DIR", environ)
+    return Path(named).expanduser().resolve() if named else None
+
+
+def prepare_base(base: Path, tree: Path) -> Path:
+    """Make the folders of a ComfyUI base directory, named as in the host's own tree."""
+    for name in ("custom_nodes", "input", "output", "user"):
+        (base / name).mkdir(parents=True, exist_ok=True)
+    for folder in (tree / "models").iterdir():
+        if folder.is_dir():
+            (base / "models" / folder.name).mkdir(parents=True, exist_ok=True)
+    return base
+
+
+def link_extension(base: Path) -> None:
+    """Link this repository into the base directory's custom_nodes, unless it is there.
+
+    Raises `SetupError` if another copy of the extension stands in its place.
+    """
+    link = base / "custom_nodes" / EXTENSION_NAME
+    if REPOSITORY.parent == link.parent:
+        return
+    if link.is_symlink() and not link.exists():
+        link.unlink()
+    if not link.exists():
+        link.symlink_to(REPOSITORY, target_is_directory=True)
+    elif link.resolve() != REPOSITORY:
+        raise SetupError(
+            f"Another copy of this extension stands at {link}.",
+            why=f"this one is {REPOSITORY}",
+            remedy=f"Start that copy's own launcher, or remove it: rm -r {link}",
+        )

@@ -1,0 +1,129 @@
+"""Start a ComfyUI server as a child process, wait until it answers, stop it."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from .client import Client
+from .errors import SetupError
+from .folders import child_environment
+
+READY_SECONDS = 300.0
+STOP_SECONDS = 15.0
+
+
+def free_port() -> int:
+    """A TCP port of the loopback interface that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class ServerCommand:
+    """How to start a server."""
+
+    python: Sequence[str]
+    """The interpreter and what stands before main.py."""
+    tree: Path
+    """The ComfyUI tree; it is never written to."""
+    base: Path | None
+    """The base directory, or None when the tree itself is the user's base."""
+    port: int
+    arguments: Sequence[str] = ()
+    """More arguments for main.py."""
+
+    def argv(self) -> list[str]:
+        """The whole command line."""
+        command = [*self.python, str(self.tree / "main.py"), "--port", str(self.port)]
+        command.append("--disable-auto-launch")
+        if self.base is not None:
+            database = self.base / "user" / "comfyui.db"
+            command += ["--base-directory", str(self.base)]
+            # Its default lies inside the tree.
+            command += ["--database-url", f"sqlite:///{database}"]
+        return [*command, *self.arguments]
+
+    def environment(self) -> dict[str, str]:
+        """The child's environment: no bytecode goes into a tree that is not the user's own.
+
+        The chosen device stands in the arguments, by the numbers that the child will see.
+        """
+        environment = dict(os.environ) if self.base is None else child_environment()
+        environment.pop("COMFYUI_IPEX_DEVICE", None)
+        return environment
+
+
+class Server:
+    """A running server; a context manager that stops it.
+
+    `log` receives what the server prints; None lets it print to this process's streams.
+    """
+
+    def __init__(
+        self,
+        command: ServerCommand,
+        log: IO[str] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.command = command
+        self.client = Client(f"http://127.0.0.1:{command.port}")
+        if command.base is not None:
+            (command.base / "user").mkdir(parents=True, exist_ok=True)
+        self.process = subprocess.Popen(
+            command.argv(),
+            cwd=command.tree,
+            env=command.environment() if environment is None else dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=None if log is None else subprocess.STDOUT,
+        )
+
+    def wait_ready(self, timeout: float = READY_SECONDS) -> None:
+        """Return once the server answers.
+
+        Raises `SetupError` if it ends before that or does not answer within `timeout` seconds.
+        """
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            status = self.process.poll()
+            if status is not None:
+                raise SetupError(
+                    f"ComfyUI ended with status {status} before it was ready.",
+                    remedy="Its own messages above say why.",
+                    command=self.command.argv(),
+                )
+            if self.client.is_ready():
+                return
+            time.sleep(0.1)
+        raise SetupError(
+            f"ComfyUI did not answer within {timeout:.0f} s.", command=self.command.argv()
+        )
+
+    def stop(self) -> int:
+        """Ask the server to end, insist after a while, and return its exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            try:
+                self.process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+        return self.process.wait()
+
+    def __enter__(self) -> "Server":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()

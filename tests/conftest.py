@@ -1,0 +1,120 @@
+"""Make the repository importable as `comfyui_ipex`, and say at the end which hosts ran."""
+
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+# As a package, but without running its __init__.py: that one needs the host's process.
+_package = types.ModuleType("comfyui_ipex")
+_package.__path__ = [str(REPOSITORY)]
+sys.modules.setdefault("comfyui_ipex", _package)
+
+
+class _PlainRoot:
+    """Keeps pytest from importing the repository's root as a test package.
+
+    It has an __init__.py, because ComfyUI demands one, and pytest 8 and later would import it.
+    """
+
+    def pytest_collect_directory(
+        self, path: Path, parent: pytest.Collector
+    ) -> pytest.Collector | None:
+        if path == REPOSITORY:
+            return pytest.Dir.from_parent(parent, path=path)
+        return None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register what must be active before collection starts."""
+    config.pluginmanager.import_plugin("xpu_emulator.pytest_plugin")
+    config.pluginmanager.register(_PlainRoot(), "plain-root")
+    config.pluginmanager.register(_HostSummary(), "host-summary")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of this suite."""
+    parser.addoption(
+        "--host",
+        action="append",
+        default=[],
+        metavar="VERSION",
+        help="run host tests only on this ComfyUI version (repeatable)",
+    )
+    parser.addoption(
+        "--cuda",
+        default="",
+        metavar="DEVICES",
+        help="run workflows on these NVIDIA cards too (./test passes it where there is one)",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that asks for `host_version` or `workflow_device` on each of them.
+
+    The devices are the CPU, emulated cards, and a real NVIDIA card if there is one.
+    """
+    if "host_version" in metafunc.fixturenames:
+        from hosts import VERSIONS
+
+        chosen = metafunc.config.getoption("--host") or VERSIONS
+        metafunc.parametrize("host_version", chosen, scope="session")
+    if "workflow_device" in metafunc.fixturenames:
+        real = ["cuda:0"] if metafunc.config.getoption("--cuda") else []
+        metafunc.parametrize("workflow_device", ["cpu", "xpu:0", "xpu:1", *real])
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep in one worker what shares servers, and what changes torch in its own process."""
+    for item in items:
+        if "xpu_emulator" in item.path.parts:
+            item.add_marker(pytest.mark.xdist_group("emulator"))
+            continue
+        callspec = getattr(item, "callspec", None)
+        if callspec is not None and "host_version" in callspec.params:
+            item.add_marker(pytest.mark.xdist_group(callspec.params["host_version"]))
+
+
+class _HostSummary:
+    """Says in the last lines which host trees the tests ran on, in whichever process."""
+
+    def __init__(self) -> None:
+        self.lines: set[str] = set()
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Take this process's hosts; a worker hands them to the process that reports."""
+        from hosts import used_hosts
+
+        self.lines.update(used_hosts())
+        output = getattr(session.config, "workeroutput", None)
+        if output is not None:
+            output["hosts"] = sorted(self.lines)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: object) -> None:
+        """Take a finished worker's hosts."""
+        self.lines.update(getattr(node, "workeroutput", {}).get("hosts", []))
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Write the lines."""
+        if self.lines:
+            terminalreporter.section("ComfyUI hosts")
+            for line in sorted(self.lines):
+                terminalreporter.line(line)
+
+
+@pytest.fixture(scope="session")
+def pool(
+    tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
+) -> Iterator["object"]:
+    """The running servers of this session (a `servers.ServerPool`)."""
+    from servers import ServerPool
+
+    servers = ServerPool(tmp_path_factory.mktemp("servers"), pytestconfig.getoption("--cuda"))
+    yield servers
+    servers.close()

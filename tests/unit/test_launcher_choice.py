@@ -1,0 +1,131 @@
+"""Which torch is installed and which device the server starts on, by hardware."""
+
+from pathlib import Path
+
+import pytest
+from comfyui_ipex.launcher.choice import decide
+from comfyui_ipex.launcher.cli import parser, requested_device
+from comfyui_ipex.launcher.environment import TorchProbe
+from comfyui_ipex.launcher.errors import SetupError
+from comfyui_ipex.launcher.hardware import Hardware, detect
+from comfyui_ipex.launcher.server import ServerCommand
+
+NO_GPU = Hardware(nvidia=False, intel=False)
+INTEL = Hardware(nvidia=False, intel=True)
+NVIDIA = Hardware(nvidia=True, intel=False)
+BOTH = Hardware(nvidia=True, intel=True)
+
+
+def machine(root: Path, *, vendors: tuple[str, ...] = (), files: tuple[str, ...] = ()) -> Path:
+    """A file tree with the given render nodes and device files."""
+    for number, vendor in enumerate(vendors):
+        device = root / f"sys/class/drm/renderD{128 + number}/device"
+        device.mkdir(parents=True)
+        (device / "vendor").write_text(vendor + "\n")
+    for file in files:
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / file).touch()
+    return root
+
+
+@pytest.mark.parametrize(
+    ("vendors", "files", "hardware", "backend"),
+    [
+        ((), (), NO_GPU, "cpu"),
+        (("0x8086",), (), INTEL, "xpu"),
+        (("0x1002", "0x8086"), (), INTEL, "xpu"),
+        (("0x1002",), (), NO_GPU, "cpu"),
+        ((), ("dev/nvidiactl",), NVIDIA, "default"),
+        ((), ("usr/lib/wsl/lib/libcuda.so.1",), NVIDIA, "default"),
+        (("0x10de", "0x8086"), ("proc/driver/nvidia/version",), BOTH, "default"),
+        # An NVIDIA card without NVIDIA's driver cannot run CUDA.
+        (("0x10de", "0x8086"), (), INTEL, "xpu"),
+    ],
+)
+def test_hardware_decides_the_torch_build(
+    tmp_path: Path,
+    vendors: tuple[str, ...],
+    files: tuple[str, ...],
+    hardware: Hardware,
+    backend: str,
+) -> None:
+    found = detect(machine(tmp_path, vendors=vendors, files=files))
+    assert found == hardware
+    assert found.torch_backend == backend
+
+
+@pytest.mark.parametrize(
+    ("request_", "cuda", "xpu", "device", "arguments"),
+    [
+        ("auto", 0, 0, "cpu", ("--cpu",)),
+        ("auto", 1, 0, "cuda:0", ()),
+        ("auto", 0, 2, "xpu:0", ()),
+        ("cpu", 1, 0, "cpu", ("--cpu",)),
+        ("cuda:1", 2, 0, "cuda:1", ("--cuda-device", "1")),
+        ("xpu:1", 0, 2, "xpu:1", ("--default-device", "1")),
+    ],
+)
+def test_the_device_becomes_comfyui_arguments(
+    request_: str, cuda: int, xpu: int, device: str, arguments: tuple[str, ...]
+) -> None:
+    decision = decide(request_, BOTH, TorchProbe("2.14.1", cuda, xpu))
+    assert (decision.device, decision.arguments) == (device, arguments)
+
+
+@pytest.mark.parametrize(
+    ("hardware", "torch", "reason"),
+    [
+        (NO_GPU, "2.14.1+cpu", "no NVIDIA driver and no Intel render node"),
+        (INTEL, "2.14.1+cu130", "was not built for XPU"),
+        (INTEL, "2.14.1+xpu", "install Intel's compute runtime"),
+        (NVIDIA, "2.14.1+cu130", "update the driver"),
+    ],
+)
+def test_running_on_the_cpu_comes_with_the_reason(
+    hardware: Hardware, torch: str, reason: str
+) -> None:
+    assert reason in decide("auto", hardware, TorchProbe(torch, 0, 0)).reason
+
+
+def test_a_forced_device_that_is_absent_is_an_error_with_a_remedy() -> None:
+    with pytest.raises(SetupError, match="'xpu' was asked for") as caught:
+        decide("xpu", INTEL, TorchProbe("2.14.1+xpu", 0, 0))
+    assert "compute runtime" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("line", "device"),
+    [
+        ("", "auto"),
+        ("--cpu", "cpu"),
+        ("--force-intel-xpu", "xpu"),
+        ("--device xpu:1 --force-intel-xpu", "xpu:1"),
+        ("--device cuda:0", "cuda:0"),
+        ("--device cpu --cpu", "cpu"),
+    ],
+)
+def test_arguments_that_ask_for_a_device(line: str, device: str) -> None:
+    assert requested_device(parser().parse_args(line.split())) == device
+
+
+@pytest.mark.parametrize(
+    "line", ["--cpu --force-intel-xpu", "--device cuda --force-intel-xpu", "--device xpu --cpu"]
+)
+def test_arguments_that_contradict_each_other_are_an_error(line: str) -> None:
+    with pytest.raises(SetupError, match="at once"):
+        requested_device(parser().parse_args(line.split()))
+
+
+def test_arguments_that_the_launcher_does_not_know_go_to_comfyui() -> None:
+    known, rest = parser().parse_known_args(["--lowvram", "--port", "9000", "--listen", "0.0.0.0"])
+    assert known.port == 9000
+    assert rest == ["--lowvram", "--listen", "0.0.0.0"]
+
+
+def test_the_server_gets_the_device_by_its_arguments_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("COMFYUI_IPEX_DEVICE", "cuda:1")
+    command = ServerCommand(("python",), tmp_path, tmp_path, 8188, ("--cuda-device", "1"))
+    assert "COMFYUI_IPEX_DEVICE" not in command.environment()
+    assert command.argv()[-2:] == ["--cuda-device", "1"]

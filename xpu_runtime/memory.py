@@ -1,0 +1,160 @@
+"""How much memory an XPU has and how much of it is free. All figures are in bytes."""
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+# What torch before 2.13 cannot tell: names under which integrated GPUs appear. Discrete Arc
+# cards carry a model number (A770, B580, Pro B50) behind "Arc(TM)".
+_INTEGRATED_NAME = re.compile(
+    r"Iris|UHD|HD Graphics|Arc\(TM\) (Graphics|[0-9]+[TV])", re.IGNORECASE
+)
+
+
+# What Level Zero grants at once by default, whatever the card's memory ("stateful" addressing;
+# the Arc A series cannot do otherwise):
+# https://github.com/intel/compute-runtime/blob/master/programmers-guide/ALLOCATIONS_GREATER_THAN_4GB.md
+LEVEL_ZERO_ALLOCATION = 4 << 30
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What can be known about a device's memory at one moment."""
+
+    total: int
+    reserved: int
+    """Held by this process's caching allocator."""
+    active: int
+    """Of that, in use by tensors or by blocks that wait for a stream."""
+    driver_free: int | None
+    """What the driver says is free for everyone, or None where it cannot tell."""
+    system_available: int | None
+    """Memory that the machine can still give, for a GPU that shares it; else None."""
+
+
+@dataclass(frozen=True)
+class FreeMemory:
+    """What a model may still take."""
+
+    total: int
+    """Free on the device, the allocator's cache included."""
+    cached: int
+    """Of that, in the allocator's cache."""
+    source: str
+    """Which figure decided: driver, system or allocator."""
+
+
+def free_memory(reading: Reading) -> FreeMemory:
+    """What is free: the least that driver, machine and allocator agree on, plus the cache.
+
+    The host's own figure is `total - reserved` alone, which counts what other programs hold.
+    """
+    bounds = {"allocator": max(0, reading.total - reading.reserved)}
+    if reading.driver_free is not None:
+        bounds["driver"] = reading.driver_free
+    if reading.system_available is not None:
+        bounds["system"] = reading.system_available
+    source = min(bounds, key=lambda name: bounds[name])
+    cached = max(0, reading.reserved - reading.active)
+    return FreeMemory(bounds[source] + cached, cached, source)
+
+
+def is_plausible(free: int, total: int) -> bool:
+    """Whether a driver's answer can be meant: some drivers say 0, or more than there is.
+
+    Zero is the answer of drivers that lack the telemetry (vllm issue 49273); a card that is
+    really full is seen through the allocator, which then fails.
+    """
+    return 0 < free <= total
+
+
+class MemoryReader:
+    """Reads devices, and remembers for each whether its driver can tell free memory.
+
+    Level Zero cannot on integrated GPUs and under WSL (pytorch pull request 194487, issue
+    194576): `mem_get_info` raises there, and is not asked again.
+    """
+
+    def __init__(self) -> None:
+        self._silent: dict[int, str] = {}
+
+    def silent(self, index: int) -> str | None:
+        """Why the driver of device `index` is not asked for free memory, or None if it is."""
+        return self._silent.get(index)
+
+    def read(self, device: "torch.device") -> Reading:
+        """The state of an XPU now. A device without index is the current one."""
+        import torch
+
+        index = torch.xpu.current_device() if device.index is None else device.index
+        properties = torch.xpu.get_device_properties(index)
+        # Empty before the device's first use, without the keys.
+        statistics = torch.xpu.memory_stats(index)
+        return Reading(
+            total=properties.total_memory,
+            reserved=statistics.get("reserved_bytes.all.current", 0),
+            active=statistics.get("active_bytes.all.current", 0),
+            driver_free=self._driver_free(index, properties.total_memory),
+            system_available=_available() if is_integrated(properties) else None,
+        )
+
+    def free(self, device: "torch.device") -> FreeMemory:
+        """What a model may still take on an XPU now."""
+        return free_memory(self.read(device))
+
+    def _driver_free(self, index: int, total: int) -> int | None:
+        if index in self._silent:
+            return None
+        import torch
+
+        try:
+            free = int(torch.xpu.mem_get_info(index)[0])
+        except (RuntimeError, NotImplementedError, AttributeError) as error:
+            # AttributeError: torch before 2.6 has no such function.
+            self._silent[index] = str(error).splitlines()[0] if str(error) else repr(error)
+            return None
+        return free if is_plausible(free, total) else None
+
+
+def allocation_setting(text: str) -> int | None:
+    """The bytes that COMFYUI_IPEX_MAX_ALLOCATION states in MiB, or None if it is empty.
+
+    Raises `ValueError` if it is no whole number above 0.
+    """
+    if not text:
+        return None
+    if not text.isdecimal() or int(text) == 0:
+        raise ValueError(
+            f"COMFYUI_IPEX_MAX_ALLOCATION is {text!r}: give a whole number of MiB above 0."
+        )
+    return int(text) << 20
+
+
+def largest_allocation(properties: Any, stated: int | None) -> int:
+    """The most bytes that one tensor may take on the device of these torch properties.
+
+    `stated` is the user's own figure. Without one, 4 GiB is assumed of every device but the
+    Data Center Max series, and never more than the device has.
+    """
+    if stated is not None:
+        return stated
+    if "Data Center GPU Max" in properties.name:
+        return int(properties.total_memory)
+    return min(LEVEL_ZERO_ALLOCATION, int(properties.total_memory))
+
+
+def is_integrated(properties: Any) -> bool:
+    """Whether the device of these torch properties shares the machine's memory."""
+    stated = getattr(properties, "is_integrated_gpu", None)
+    if stated is not None:
+        return bool(stated)
+    return _INTEGRATED_NAME.search(properties.name) is not None
+
+
+def _available() -> int:
+    import psutil
+
+    return int(psutil.virtual_memory().available)
