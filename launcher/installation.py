@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..xpu_runtime.settings import read
 from .choice import Decision, decide
+from .console import say
 from .environment import Environment
 from .errors import SetupError
 from .folders import REPOSITORY, user_data
@@ -77,7 +78,7 @@ def set_up(version: str, request: str, environ: Mapping[str, str]) -> Installati
         environment = Environment(environment_folder(tree.version))
         environment.create()
         environment.install_host(tree.path, hardware.torch_backend)
-    link_extension(base or tree.path)
+    link_extension(base or tree.path, own_home=base is not None)
     decision = decide(request, hardware, environment.probe(hardware))
     return Installation(environment, tree, base, decision)
 
@@ -105,15 +106,20 @@ def prepare_base(base: Path, tree: Path) -> Path:
     return base
 
 
-def link_extension(base: Path) -> None:
+def link_extension(base: Path, own_home: bool = False) -> None:
     """Link this repository into the base directory's custom_nodes, unless it is there.
 
-    Raises `SetupError` if another copy of the extension stands in its place.
+    In the launcher's `own_home` a link to another clone is replaced: the launcher made it, and
+    the clone that was started last serves. Raises `SetupError` if another copy of the extension
+    stands in its place.
     """
     link = base / "custom_nodes" / EXTENSION_NAME
     if REPOSITORY.parent == link.parent:
         return
     if link.is_symlink() and not link.exists():
+        link.unlink()
+    elif own_home and link.is_symlink() and link.resolve() != REPOSITORY:
+        say(f"   {base} used the clone at {link.resolve()}; from now on it uses {REPOSITORY}")
         link.unlink()
     if not link.exists():
         link.symlink_to(REPOSITORY, target_is_directory=True)

@@ -6,7 +6,9 @@ hands every other call to the original unchanged. None is installed without an X
 
 import functools
 
-from . import attention, decisions, host
+from . import attention, host
+from .decisions import attention as attention_decisions
+from .decisions import dtypes, faults, memory, primary, transfer
 from .memory import MemoryReader
 from .seam import Seam
 
@@ -24,7 +26,7 @@ def seams(default_index: int | None, max_allocation: int | None) -> tuple[Seam, 
         Seam(
             name="primary-device",
             target=f"{MODEL_MANAGEMENT}:get_torch_device",
-            replace=decisions.primary_device(default_index or 0),
+            replace=primary.primary_device(default_index or 0),
             reason="--default-device and COMFYUI_IPEX_DEVICE have no effect on Intel GPUs",
             not_needed=lambda: None if default_index else "no card but the first was chosen",
         ),
@@ -39,7 +41,7 @@ def _memory_seams(reader: MemoryReader, max_allocation: int | None) -> tuple[Sea
         Seam(
             name="free-memory",
             target=f"{MODEL_MANAGEMENT}:get_free_memory",
-            replace=decisions.free_memory(reader),
+            replace=memory.free_memory(reader),
             reason="memory that other programs hold counts as free, and loading a model then dies",
             not_needed=lambda: None,
         ),
@@ -48,7 +50,7 @@ def _memory_seams(reader: MemoryReader, max_allocation: int | None) -> tuple[Sea
             target="torch.nn.functional:scaled_dot_product_attention",
             replace=functools.partial(
                 attention.replacement,
-                limit_for=decisions.attention_limit(reader, max_allocation),
+                limit_for=attention_decisions.attention_limit(reader, max_allocation),
             ),
             reason="attention asks for more than an Intel GPU grants at once (4 GiB)",
             not_needed=lambda: None,
@@ -56,7 +58,7 @@ def _memory_seams(reader: MemoryReader, max_allocation: int | None) -> tuple[Sea
         Seam(
             name="unload-all",
             target=f"{MODEL_MANAGEMENT}:unload_all_models",
-            replace=decisions.unload_all_models,
+            replace=memory.unload_all_models,
             reason="unloading leaves models on a second card",
             not_needed=lambda: _EVERY_CARD if host.sees_every_card() else None,
         ),
@@ -68,14 +70,14 @@ def _transfer_seams() -> tuple[Seam, ...]:
         Seam(
             name="bf16",
             target=f"{MODEL_MANAGEMENT}:should_use_bf16",
-            replace=decisions.should_use_bf16,
+            replace=dtypes.should_use_bf16,
             reason="bf16 is not used on integrated GPUs although they compute it",
             not_needed=_bf16_not_needed,
         ),
         Seam(
             name="blocking-copies",
             target=f"{MODEL_MANAGEMENT}:device_supports_non_blocking",
-            replace=decisions.device_supports_non_blocking,
+            replace=transfer.device_supports_non_blocking,
             reason="previews are read before they are copied, and integrated GPUs copy slowly",
             not_needed=_blocking_not_needed,
         ),
@@ -87,21 +89,21 @@ def _error_seams() -> tuple[Seam, ...]:
         Seam(
             name="oom-errors",
             target=f"{MODEL_MANAGEMENT}:is_oom",
-            replace=decisions.is_oom,
+            replace=faults.is_oom,
             reason="Level Zero's own out-of-memory errors stop what could go on in tiles",
             not_needed=lambda: None if host.recognises_oom_itself() else _NO_IS_OOM,
         ),
         Seam(
             name="vae-decode-oom",
             target="comfy.sd:VAE.decode",
-            replace=decisions.vae_decode,
+            replace=faults.vae_decode,
             reason="Level Zero's own out-of-memory errors stop VAE decoding",
             not_needed=lambda: _HAS_IS_OOM if host.recognises_oom_itself() else None,
         ),
         Seam(
             name="vae-encode-oom",
             target="comfy.sd:VAE.encode",
-            replace=decisions.vae_encode,
+            replace=faults.vae_encode,
             reason="Level Zero's own out-of-memory errors stop VAE encoding",
             not_needed=lambda: _HAS_IS_OOM if host.recognises_oom_itself() else None,
         ),

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from comfyui_ipex.xpu_runtime import decisions, host
+from comfyui_ipex.xpu_runtime import host
+from comfyui_ipex.xpu_runtime.decisions import dtypes, faults, memory, primary, transfer
 from comfyui_ipex.xpu_runtime.errors import DeviceLostError
 from comfyui_ipex.xpu_runtime.memory import FreeMemory, MemoryReader
 
@@ -51,9 +52,9 @@ def runs_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("factory", "arguments"),
     [
-        (decisions.free_memory(FixedReader()), (True,)),
-        (decisions.should_use_bf16, (5, False, True)),
-        (decisions.device_supports_non_blocking, ()),
+        (memory.free_memory(FixedReader()), (True,)),
+        (dtypes.should_use_bf16, (5, False, True)),
+        (transfer.device_supports_non_blocking, ()),
     ],
 )
 def test_other_devices_get_the_original_with_the_same_arguments(
@@ -66,7 +67,7 @@ def test_other_devices_get_the_original_with_the_same_arguments(
 
 def test_free_memory_of_an_xpu() -> None:
     original = Original()
-    get_free_memory = decisions.free_memory(FixedReader())(original)
+    get_free_memory = memory.free_memory(FixedReader())(original)
     assert get_free_memory(XPU) == 7
     assert get_free_memory(XPU, torch_free_too=True) == (7, 3)
     assert original.calls == []
@@ -78,7 +79,7 @@ def test_bf16_on_an_xpu_unless_fp32_is_forced(
 ) -> None:
     monkeypatch.setattr(torch.xpu, "is_bf16_supported", lambda: True)
     monkeypatch.setattr(host, "forces_fp32", lambda: fp32)
-    assert decisions.should_use_bf16(Original())(XPU) is bf16
+    assert dtypes.should_use_bf16(Original())(XPU) is bf16
 
 
 @pytest.mark.parametrize("forced", [False, True])
@@ -86,14 +87,14 @@ def test_copies_to_an_xpu_block_unless_the_user_forces_others(
     monkeypatch: pytest.MonkeyPatch, forced: bool
 ) -> None:
     monkeypatch.setattr(host, "forces_non_blocking", lambda: forced)
-    assert decisions.device_supports_non_blocking(Original(True))(XPU) is forced
+    assert transfer.device_supports_non_blocking(Original(True))(XPU) is forced
 
 
 @pytest.mark.parametrize(
     ("answer", "device"), [("xpu:0", "xpu:1"), ("cuda:0", "cuda:0"), ("cpu", "cpu")]
 )
 def test_the_chosen_card_replaces_another_xpu_and_nothing_else(answer: str, device: str) -> None:
-    chosen = decisions.primary_device(1)(Original(torch.device(answer)))
+    chosen = primary.primary_device(1)(Original(torch.device(answer)))
     assert chosen() == torch.device(device)
 
 
@@ -102,7 +103,7 @@ def test_unloading_reaches_every_device_that_holds_a_model(monkeypatch: pytest.M
     monkeypatch.setattr(host, "loaded_devices", lambda: [torch.device("xpu:1")])
     monkeypatch.setattr(host, "free_everything_on", freed.append)
     original = Original(None)
-    decisions.unload_all_models(original)()
+    memory.unload_all_models(original)()
     assert original.calls == [()]
     assert freed == [torch.device("xpu:1")]
 
@@ -122,7 +123,7 @@ class Vae:
     encode_tiled = decode_tiled
 
 
-VAE_CALLS = [decisions.vae_decode, decisions.vae_encode]
+VAE_CALLS = [faults.vae_decode, faults.vae_encode]
 
 
 @pytest.mark.parametrize("factory", VAE_CALLS)
@@ -161,4 +162,4 @@ def test_a_lost_device_is_one_clear_error_and_never_retried(factory: Callable[..
     ],
 )
 def test_is_oom_also_takes_level_zeros_words(own: bool, error: RuntimeError, oom: bool) -> None:
-    assert decisions.is_oom(Original(own))(error) is oom
+    assert faults.is_oom(Original(own))(error) is oom
