@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..xpu_runtime.devices import AUTO, DeviceAbsentError, choose
+from ..xpu_runtime.devices import AUTO, Device, DeviceAbsentError, choose
 from .environment import TorchProbe
 from .errors import SetupError
 from .hardware import Hardware
@@ -17,6 +17,8 @@ class Decision:
     """Why this device, for the line that the user sees."""
     arguments: tuple[str, ...]
     """ComfyUI's own arguments that select it."""
+    setting: str
+    """COMFYUI_IPEX_DEVICE for the host."""
 
 
 def decide(request: str, hardware: Hardware, probe: TorchProbe) -> Decision:
@@ -25,7 +27,9 @@ def decide(request: str, hardware: Hardware, probe: TorchProbe) -> Decision:
     Raises `SetupError` if `request` is no device name, or names one that is not here.
     """
     try:
-        device = choose(request, probe.devices)
+        # Which card has a uuid is seen by the host itself, which is handed the request.
+        wanted = request.partition("@")[0]
+        device = choose(wanted, [Device(name, name) for name in probe.devices])
     except ValueError as error:
         raise SetupError(
             str(error), remedy="Use auto, cpu, cuda, cuda:0, xpu, xpu:1 and so on."
@@ -38,7 +42,7 @@ def decide(request: str, hardware: Hardware, probe: TorchProbe) -> Decision:
         reason = _why_no_gpu(hardware, probe)
     else:
         reason = f"the first of {', '.join(probe.devices)} by priority"
-    return Decision(device, reason, _host_arguments(device))
+    return Decision(device, reason, _host_arguments(device), _setting(request))
 
 
 def _why_no_gpu(hardware: Hardware, probe: TorchProbe) -> str:
@@ -65,9 +69,11 @@ def _host_arguments(device: str) -> tuple[str, ...]:
     kind, _, index = device.partition(":")
     if kind == "cpu":
         return ("--cpu",)
-    if index == "0":
-        return ()
-    if kind == "cuda":
-        return ("--cuda-device", index)
-    # ComfyUI itself has no such choice for Intel GPUs; the extension gives the option a meaning.
-    return ("--default-device", index)
+    # With it the host sees this card alone.
+    return ("--cuda-device", index) if kind == "cuda" and index != "0" else ()
+
+
+def _setting(request: str) -> str:
+    """What the host itself must be told: --cuda-device has renumbered NVIDIA's cards by then."""
+    kind = request.partition(":")[0]
+    return kind if kind == "cuda" else request

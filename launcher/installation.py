@@ -38,7 +38,8 @@ class Installation:
         """How to start this host's server."""
         chosen = (*self.decision.arguments, *arguments)
         python = (str(self.environment.python),)
-        return ServerCommand(python, self.tree.path, self.base, port, chosen)
+        setting = self.decision.setting
+        return ServerCommand(python, self.tree.path, self.base, port, chosen, setting)
 
 
 def environment_folder(version: str) -> Path:

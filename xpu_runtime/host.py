@@ -6,6 +6,8 @@ Every other module imports, and is tested, without a ComfyUI tree.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from .priority import HostArguments
+
 if TYPE_CHECKING:
     import torch
 
@@ -48,11 +50,23 @@ def manual_cast_dtype(
     return cast(weight_dtype, device, supported)
 
 
-def default_device_argument() -> int | None:
-    """The N of --default-device N, or None."""
+def arguments() -> HostArguments:
+    """What the command line says about devices."""
     from comfy.cli_args import args
 
-    return args.default_device
+    return HostArguments(
+        cpu=bool(args.cpu),
+        directml=args.directml is not None,
+        force_intel_xpu=bool(getattr(args, "force_intel_xpu", False)),
+        default_device=args.default_device,
+    )
+
+
+def runs_on_gpu() -> bool:
+    """Whether the host looked for a GPU at all: not with --cpu, and not on Apple's MPS."""
+    import comfy.model_management as management
+
+    return bool(management.cpu_state == management.CPUState.GPU)
 
 
 def forces_fp32() -> bool:
@@ -69,18 +83,11 @@ def forces_non_blocking() -> bool:
     return bool(getattr(args, "force_non_blocking", False))
 
 
-def recognises_oom_itself() -> bool:
-    """Newer hosts put every doubtful error before one function, `is_oom`."""
+def has(function: str) -> bool:
+    """Whether the host's model management has a function of this name."""
     import comfy.model_management
 
-    return hasattr(comfy.model_management, "is_oom")
-
-
-def sees_every_card() -> bool:
-    """Newer hosts know more than one card."""
-    import comfy.model_management
-
-    return hasattr(comfy.model_management, "get_all_torch_devices")
+    return hasattr(comfy.model_management, function)
 
 
 def loaded_devices() -> "list[torch.device]":

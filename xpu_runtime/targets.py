@@ -78,6 +78,11 @@ class Place:
         return form(function) if form in (staticmethod, classmethod) else function
 
 
+def is_loaded(target: str) -> bool:
+    """Whether the module that `target` names was imported already."""
+    return target.partition(":")[0] in sys.modules
+
+
 def find(target: str) -> Place:
     """The place that `target` names; its module is imported. Raises `TargetError`."""
     module, _, path = target.partition(":")

@@ -62,7 +62,7 @@ def test_hardware_decides_the_torch_build(
         ("auto", 0, 2, "xpu:0", ()),
         ("cpu", 1, 0, "cpu", ("--cpu",)),
         ("cuda:1", 2, 0, "cuda:1", ("--cuda-device", "1")),
-        ("xpu:1", 0, 2, "xpu:1", ("--default-device", "1")),
+        ("xpu:1", 0, 2, "xpu:1", ()),
     ],
 )
 def test_the_device_becomes_comfyui_arguments(
@@ -122,10 +122,19 @@ def test_arguments_that_the_launcher_does_not_know_go_to_comfyui() -> None:
     assert rest == ["--lowvram", "--listen", "0.0.0.0"]
 
 
-def test_the_server_gets_the_device_by_its_arguments_alone(
+def test_the_server_gets_the_device_by_the_numbers_that_it_will_see(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("COMFYUI_IPEX_DEVICE", "cuda:1")
-    command = ServerCommand(("python",), tmp_path, tmp_path, 8188, ("--cuda-device", "1"))
-    assert "COMFYUI_IPEX_DEVICE" not in command.environment()
+    decision = decide("cuda:1", NVIDIA, TorchProbe("2.14.1", 2, 0))
+    command = ServerCommand(
+        ("python",), tmp_path, tmp_path, 8188, decision.arguments, decision.setting
+    )
+    assert command.environment()["COMFYUI_IPEX_DEVICE"] == "cuda"
     assert command.argv()[-2:] == ["--cuda-device", "1"]
+
+
+def test_a_uuid_is_left_to_the_host_which_sees_the_cards() -> None:
+    decision = decide("xpu@8680a056-0800", INTEL, TorchProbe("2.14.1+xpu", 0, 1))
+    assert decision.setting == "xpu@8680a056-0800"
+    assert decision.arguments == ()

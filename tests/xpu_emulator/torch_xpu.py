@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import os
 import sys
@@ -182,7 +183,11 @@ def _install_fork_check() -> None:
 def publish_devices(library: types.ModuleType, profiles: Sequence[DeviceProfile]) -> None:
     """Tell ``torch.xpu`` which devices there are: properties, generators, counts."""
     generators = tuple(library.default_generator(index) for index in range(len(profiles)))
-    properties = list(profiles)
+    # No two cards of a machine have the same uuid; its last digits are free in the profiles.
+    properties = [
+        dataclasses.replace(profile, uuid=f"{profile.uuid[:-2]}{index:02x}")
+        for index, profile in enumerate(profiles)
+    ]
 
     def get_device_properties(device: int) -> DeviceProfile:
         if not 0 <= device < len(properties):

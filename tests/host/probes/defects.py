@@ -39,7 +39,7 @@ import psutil  # noqa: E402
 import torch  # noqa: E402
 import xpu_emulator  # noqa: E402
 from comfy.cli_args import LatentPreviewMethod, args  # noqa: E402
-from comfy.ldm.flux.math import rope  # noqa: E402
+from comfy.ldm.flux import layers as flux_layers  # noqa: E402
 from comfy.ldm.modules import attention  # noqa: E402
 
 GIB = 1 << 30
@@ -208,7 +208,7 @@ def rope_leaves_a_card_that_has_fp64() -> bool:
     assert torch.xpu.get_device_properties(0).has_fp64
     positions = torch.arange(16, dtype=torch.float32).reshape(1, 16).to(XPU)
     CARDS.reset_counters()
-    rope(positions, 64, 10000)
+    flux_layers.rope(positions, 64, 10000)
     return bool(CARDS.devices[0].counters()["d2h"]["count"] > 0)
 
 
