@@ -193,7 +193,7 @@ def _transfer_seams(circumstances: Circumstances) -> tuple[Seam, ...]:
             target=f"{MODEL_MANAGEMENT}:device_supports_non_blocking",
             replace=transfer.device_supports_non_blocking,
             reason="previews are read before they are copied, and integrated GPUs copy slowly",
-            not_needed=_blocking_not_needed,
+            not_needed=lambda: None if circumstances.both_makers else _blocking_not_needed(),
         ),
         Seam(
             name="offload-stream",
