@@ -99,10 +99,11 @@ def _begun(environ: Mapping[str, str]) -> Runtime:
 
 
 def log_statuses(statuses: Sequence[SeamStatus]) -> None:
-    """One line a change that was made or could not be; the rest only for debugging."""
-    quiet = (SeamState.NOT_NEEDED,)
+    """One line for what was changed, and a warning for each change that could not be made."""
+    installed = [status.seam for status in statuses if status.state is SeamState.INSTALLED]
+    if installed:
+        LOGGER.info("comfyui-ipex changed %d functions: %s", len(installed), ", ".join(installed))
     for status in statuses:
-        level = LOGGER.debug if status.state in quiet else LOGGER.info
-        if status.state is SeamState.UNSUPPORTED:
-            level = LOGGER.warning
+        wanting = status.state in (SeamState.UNSUPPORTED, SeamState.OVERWRITTEN)
+        level = LOGGER.warning if wanting else LOGGER.debug
         level("comfyui-ipex: %s: %s. Without it: %s.", status.seam, status.text, status.reason)
