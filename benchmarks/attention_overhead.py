@@ -25,7 +25,10 @@ sys.modules["comfyui_ipex"] = package
 
 import torch  # noqa: E402
 import xpu_emulator  # noqa: E402
-from comfyui_ipex.xpu_runtime.attention import replacement, score_limit  # noqa: E402
+from comfyui_ipex.xpu_runtime.attention_plan import score_limit  # noqa: E402
+from comfyui_ipex.xpu_runtime.decisions.attention import (  # noqa: E402
+    scaled_dot_product_attention,
+)
 from torch.utils.benchmark import Timer  # noqa: E402
 
 SHAPES = [(1, 8, 16, 40), (2, 8, 256, 40), (2, 8, 1024, 40), (1, 8, 2048, 40)]
@@ -72,7 +75,7 @@ def compare(
     label: str, plain: Callable[..., torch.Tensor], tensors: list[torch.Tensor], rounds: int
 ) -> None:
     """Measure `plain` and its replacement in turns, and write one line."""
-    wrapped = replacement(plain, card_limit)
+    wrapped = scaled_dot_product_attention(card_limit)(plain)
     pairs = []
     for turn in range(rounds):
         # Whoever goes first has the colder caches.

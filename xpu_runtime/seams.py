@@ -4,15 +4,14 @@ Each row replaces one function. A replacement decides by the device that the cal
 hands every other call to the original unchanged. None is installed without an XPU.
 """
 
-import functools
-
-from . import attention, host
-from .decisions import attention as attention_decisions
-from .decisions import dtypes, faults, memory, primary, transfer
+from . import host
+from .attention_plan import has_fused_attention
+from .decisions import attention, dtypes, faults, memory, primary, transfer
 from .memory import MemoryReader
 from .seam import Seam
 
 MODEL_MANAGEMENT = "comfy.model_management"
+ATTENTION = "comfy.ldm.modules.attention"
 
 
 def seams(default_index: int | None, max_allocation: int | None) -> tuple[Seam, ...]:
@@ -30,13 +29,14 @@ def seams(default_index: int | None, max_allocation: int | None) -> tuple[Seam, 
             reason="--default-device and COMFYUI_IPEX_DEVICE have no effect on Intel GPUs",
             not_needed=lambda: None if default_index else "no card but the first was chosen",
         ),
-        *_memory_seams(reader, max_allocation),
+        *_memory_seams(reader),
+        *_attention_seams(reader, max_allocation),
         *_transfer_seams(),
         *_error_seams(),
     )
 
 
-def _memory_seams(reader: MemoryReader, max_allocation: int | None) -> tuple[Seam, ...]:
+def _memory_seams(reader: MemoryReader) -> tuple[Seam, ...]:
     return (
         Seam(
             name="free-memory",
@@ -46,21 +46,55 @@ def _memory_seams(reader: MemoryReader, max_allocation: int | None) -> tuple[Sea
             not_needed=lambda: None,
         ),
         Seam(
-            name="bounded-attention",
-            target="torch.nn.functional:scaled_dot_product_attention",
-            replace=functools.partial(
-                attention.replacement,
-                limit_for=attention_decisions.attention_limit(reader, max_allocation),
-            ),
-            reason="attention asks for more than an Intel GPU grants at once (4 GiB)",
-            not_needed=lambda: None,
-        ),
-        Seam(
             name="unload-all",
             target=f"{MODEL_MANAGEMENT}:unload_all_models",
             replace=memory.unload_all_models,
             reason="unloading leaves models on a second card",
             not_needed=lambda: _EVERY_CARD if host.sees_every_card() else None,
+        ),
+    )
+
+
+def _attention_seams(reader: MemoryReader, max_allocation: int | None) -> tuple[Seam, ...]:
+    limit_for = attention.attention_limit(reader, max_allocation)
+    return (
+        Seam(
+            name="bounded-attention",
+            target="torch.nn.functional:scaled_dot_product_attention",
+            replace=attention.scaled_dot_product_attention(limit_for),
+            reason="attention asks for more than an Intel GPU grants at once (4 GiB)",
+            not_needed=lambda: None,
+        ),
+        Seam(
+            name="sub-quadratic-attention",
+            # Looked up at every call, so that copies of attention_sub_quad do not matter.
+            target=f"{ATTENTION}:efficient_dot_product_attention",
+            replace=attention.efficient_dot_product_attention(limit_for),
+            reason="--use-quad-cross-attention asks for more than an Intel GPU grants at once",
+            not_needed=lambda: None,
+        ),
+        Seam(
+            name="split-attention",
+            target=f"{ATTENTION}:attention_split",
+            replace=attention.attention_split,
+            reason="--use-split-cross-attention asks for more than an Intel GPU grants at once, "
+            "or gives up",
+            not_needed=lambda: None,
+            also=_COPIES_OF_ATTENTION,
+        ),
+        Seam(
+            name="vae-attention",
+            target="comfy.ldm.modules.diffusionmodules.model:slice_attention",
+            replace=attention.slice_attention(limit_for),
+            reason="a VAE's own attention asks for more than an Intel GPU grants at once",
+            not_needed=lambda: None,
+        ),
+        Seam(
+            name="flash-attention-assumption",
+            target=f"{MODEL_MANAGEMENT}:pytorch_attention_flash_attention",
+            replace=attention.pytorch_attention_flash_attention,
+            reason="too little memory is kept free for attention, which then runs out of it",
+            not_needed=_fused_attention,
         ),
     )
 
@@ -110,6 +144,13 @@ def _error_seams() -> tuple[Seam, ...]:
     )
 
 
+# Modules take the attention that was chosen by value. The host loads its own nodes by their path.
+_COPIES_OF_ATTENTION = tuple(
+    f"{module}:{name}"
+    for module in ("comfy.*", "*comfy_extras*")
+    for name in ("optimized_attention", "optimized_attention_masked")
+)
+
 _EVERY_CARD = "this ComfyUI unloads every card"
 _NO_IS_OOM = "this ComfyUI asks at each place; vae-decode-oom and vae-encode-oom serve"
 _HAS_IS_OOM = "this ComfyUI asks one function, which oom-errors serves"
@@ -126,3 +167,9 @@ def _blocking_not_needed() -> str | None:
     if "force_non_blocking" in host.names_used_by("device_supports_non_blocking"):
         return "this ComfyUI copies to Intel GPUs in order itself"
     return None
+
+
+def _fused_attention() -> str | None:
+    import torch
+
+    return "this torch's attention is fused" if has_fused_attention(torch.__version__) else None
