@@ -3,7 +3,7 @@
 Every other module imports, and is tested, without a ComfyUI tree.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .priority import HostArguments
@@ -120,3 +120,17 @@ def names_used_by(function: str) -> frozenset[str]:
 
     code = getattr(getattr(comfy.model_management, function, None), "__code__", None)
     return frozenset() if code is None else frozenset(code.co_names)
+
+
+def sub_quadratic_attention() -> Callable[..., Any]:
+    """The host's attention of --use-quad-cross-attention."""
+    from comfy.ldm.modules import attention
+
+    return attention.attention_sub_quad
+
+
+def efficient_dot_product_attention() -> Callable[..., Any]:
+    """The host's core of sub-quadratic attention, as its own module has it."""
+    from comfy.ldm.modules import sub_quadratic_attention
+
+    return sub_quadratic_attention.efficient_dot_product_attention

@@ -30,6 +30,8 @@ CHECKS = {
         "level_zero_oom_is_not_oom",
         "attention_exceeds_the_allocation_limit",
         "sub_quadratic_attention_exceeds_the_allocation_limit",
+        "split_attention_exceeds_the_allocation_limit",
+        "vae_slice_attention_exceeds_the_allocation_limit",
         "upscaler_stays_on_the_card_after_an_error",
     ),
     INTEGRATED: (
