@@ -5,7 +5,6 @@ theirs, which no `except` of the host can catch; hosts up to 0.3.75 import it wh
 installed. Hosts do without it: torch has the XPU itself.
 """
 
-import importlib.metadata
 import importlib.util
 import re
 import sys
@@ -48,9 +47,12 @@ def block_mismatched(torch: str) -> None:
 
 
 def _installed_version() -> str | None:
+    # Costs more than all of our own modules, and hardly anybody has IPEX.
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
-        return importlib.metadata.version(PACKAGE)
-    except importlib.metadata.PackageNotFoundError:
+        return version(PACKAGE)
+    except PackageNotFoundError:
         return None
 
 
