@@ -1,7 +1,7 @@
 """What must be done before the host imports torch. Called by prestartup_script.py.
 
 Sets no environment variable. UR_L0_ENABLE_RELAXED_ALLOCATION_LIMITS is the user's choice, and
-SYCL_CACHE_PERSISTENT=1 crashes on some drivers (intel/llvm issue 22853).
+SYCL_CACHE_PERSISTENT=1 crashes some of Intel's runtimes (intel/llvm issue 22853).
 """
 
 import importlib.util
