@@ -5,11 +5,11 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+from ..xpu_runtime.hardware import detect
 from .console import warn
 from .environment import Environment
 from .errors import SetupError
 from .folders import REPOSITORY
-from .hardware import detect
 from .installation import release_environment
 from .releases import REFERENCE, RELEASES
 

@@ -56,10 +56,34 @@ def arguments() -> HostArguments:
 
     return HostArguments(
         cpu=bool(args.cpu),
-        directml=args.directml is not None,
+        directml=getattr(args, "directml", None) is not None,
         force_intel_xpu=bool(getattr(args, "force_intel_xpu", False)),
-        default_device=args.default_device,
+        default_device=getattr(args, "default_device", None),
     )
+
+
+def run_on_cpu() -> None:
+    """As if --cpu had been given. Has no effect once the model management is imported."""
+    from comfy.cli_args import args
+
+    args.cpu = True
+
+
+def imports_ipex() -> bool:
+    """Whether this host imports IPEX where it is installed: those up to 0.3.75 do."""
+    from comfy.cli_args import args
+
+    return hasattr(args, "disable_ipex_optimize")
+
+
+def switch_off_ipex_optimize() -> bool:
+    """As if --disable-ipex-optimize had been given. Returns False if the host has no such thing."""
+    from comfy.cli_args import args
+
+    if not imports_ipex():
+        return False
+    args.disable_ipex_optimize = True
+    return True
 
 
 def runs_on_gpu() -> bool:

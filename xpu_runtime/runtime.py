@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from . import devices, host
 from .devices import Device, DeviceAbsentError
@@ -27,6 +28,8 @@ class Runtime:
 
 
 _running: Runtime | None = None
+
+_Result = TypeVar("_Result")
 
 
 def running() -> Runtime | None:
@@ -62,7 +65,7 @@ def start(environ: Mapping[str, str] = os.environ) -> Runtime:
     return runtime
 
 
-def or_exit(call: Callable[[], Runtime]) -> Runtime:
+def or_exit(call: Callable[[], _Result]) -> _Result:
     """`call()`, or the end of the process where a setting cannot be met.
 
     The host would log an exception and go on, on a device that the user has ruled out.
@@ -80,8 +83,9 @@ def _begun(environ: Mapping[str, str]) -> Runtime:
     chosen = primary(demand, arguments.default_device, found)
     if demand is not None and chosen.kind == devices.CPU and host.runs_on_gpu():
         raise DeviceConflictError(
-            f"{demand.source} came too late: ComfyUI runs on a GPU already, because "
-            "prestartup_script.py of this extension was not run. Start ComfyUI with --cpu."
+            f"{demand.source} came too late: ComfyUI runs on a GPU already, because it imported "
+            "comfy.model_management before prestartup_script.py of this extension was run. Start "
+            "ComfyUI with --cpu."
         )
     circumstances = Circumstances(
         primary=chosen,
