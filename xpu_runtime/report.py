@@ -11,6 +11,7 @@ from .devices import Device
 from .readable import Unreadable
 from .report_data import Report
 from .report_devices import Capabilities, DeviceReport, Memory, PrimaryDevice
+from .seam import SeamState, SeamStatus
 
 _GIB = 1 << 30
 
@@ -54,9 +55,7 @@ def as_text(report: Report) -> str:
     if report.seams is None:
         sections.append(NOTHING_CHANGED)
     else:
-        rows = {
-            status.seam: f"{status.text}. Without it: {status.reason}" for status in report.seams
-        }
+        rows = {status.seam: _seam(status) for status in report.seams}
         sections.append("Changes to ComfyUI\n" + _rows(rows))
     return "\n\n".join(sections) + "\n"
 
@@ -105,22 +104,27 @@ def _memory(memory: Memory | Unreadable) -> dict[str, str]:
     return rows
 
 
+def _seam(status: SeamStatus) -> str:
+    if status.state is SeamState.NOT_NEEDED:
+        return status.text
+    return f"{status.text}. Without it: {status.reason}"
+
+
 def _loaded(report: Report) -> dict[str, Any]:
     if isinstance(report.loaded, Unreadable):
-        return {"": report.loaded}
+        return {"all": report.loaded}
     by_device: dict[str, list[str]] = {}
     for model in report.loaded:
         share = f"{_size(model.loaded)} of {_size(model.size)}"
         by_device.setdefault(model.device, []).append(f"{model.name} ({share})")
-    return {device: tuple(models) for device, models in by_device.items()} or {"": "none"}
+    return {device: tuple(models) for device, models in by_device.items()} or {"all": "none"}
 
 
 def _runs_on(primary: PrimaryDevice) -> str:
-    told = f"{primary.chosen}, {primary.because}"
     answered = primary.answered
-    if isinstance(answered, Unreadable) or not answered.startswith(primary.chosen):
-        told += f"; ComfyUI's own answer: {_shown(answered)}"
-    return told
+    if isinstance(answered, str) and answered.startswith(primary.chosen):
+        return f"{answered}, {primary.because}"
+    return f"{primary.chosen}, {primary.because}; ComfyUI's own answer: {_shown(answered)}"
 
 
 def _named(values: Mapping[str, str] | Unreadable) -> Any:

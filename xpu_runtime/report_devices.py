@@ -212,9 +212,10 @@ def cuda_memory(device: "torch.device", is_primary: bool) -> Memory:
 
 
 def cpu_memory() -> Memory:
-    """The machine's memory."""
+    """The machine's memory, and what of it this process holds."""
     import psutil
 
     machine = psutil.virtual_memory()
-    reading = Reading(int(machine.total), 0, 0, None, int(machine.available))
+    held = int(psutil.Process().memory_info().rss)
+    reading = Reading(int(machine.total), held, held, None, int(machine.available))
     return Memory(reading, free_memory(reading), None, None)

@@ -67,6 +67,7 @@ def test_without_a_gpu_it_says_that_nothing_is_changed() -> None:
     assert "ComfyUI         0.3.47" in text
     assert "cpu, by the priority CUDA > XPU > CPU" in text
     assert "arguments       force_fp32=True\n" in text
+    assert "source: system" in text
 
 
 def test_without_a_host_every_part_of_it_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
