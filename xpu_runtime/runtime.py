@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from . import devices, host
+from . import devices, host, server_hooks
 from .devices import Device, DeviceAbsentError
 from .log import LOGGER
 from .memory import MemoryReader, allocation_setting
@@ -52,7 +52,7 @@ def begin(environ: Mapping[str, str] = os.environ) -> Runtime:
 
 
 def start(environ: Mapping[str, str] = os.environ) -> Runtime:
-    """Install all seams, and log how they stand. Raises what `begin` raises.
+    """Install all seams, log how they stand, equip the server. Raises what `begin` raises.
 
     Raises `SeamError` too if a seam that COMFYUI_IPEX_REQUIRE names cannot be installed.
     """
@@ -62,6 +62,7 @@ def start(environ: Mapping[str, str] = os.environ) -> Runtime:
         required = names("COMFYUI_IPEX_REQUIRE", environ)
         disabled = names("COMFYUI_IPEX_DISABLE", environ)
         log_statuses(runtime.installation.install(disabled, required))
+    server_hooks.attach(runtime)
     return runtime
 
 
