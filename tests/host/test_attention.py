@@ -47,6 +47,9 @@ def test_no_module_of_the_host_keeps_the_split_attention_that_was_replaced(
     host_version: str,
 ) -> None:
     assert observed(host_version)["left_behind"] == []
+    taken = {name.partition(":")[0] for name in observed(host_version)["bounded"]}
+    assert {"comfy.ldm.modules.attention", "comfy.ldm.flux.math"} < taken
+    assert len(taken) > 10
 
 
 def test_without_memory_split_attention_is_out_of_memory_and_no_other_error(

@@ -2,9 +2,9 @@
 
 usage: attention.py EXTENSION        (working directory: the host's tree)
 Prints one line of JSON: for each case what the card counted, how far the result is from the
-host's own on the CPU, and how far both are from the latter in fp64; then the modules that still
-hold an attention that was replaced. The host runs with --use-split-cross-attention. The card
-grants 64 MiB at once.
+host's own on the CPU, and how far both are from the latter in fp64; then the modules that hold
+our split attention and those that still hold the host's. The host runs with
+--use-split-cross-attention, and the card grants 64 MiB at once.
 """
 
 import asyncio
@@ -109,14 +109,13 @@ def measured(case: Case) -> dict[str, Any]:
     }
 
 
-def left_behind() -> list[str]:
-    """The loaded modules that hold an attention function which another one has replaced."""
-    replaced = attention.attention_split.__wrapped__
+def holders(function: object) -> list[str]:
+    """The loaded modules that took this as their attention."""
     return [
         f"{name}:{attribute}"
         for name, module in list(sys.modules.items())
         for attribute in ("optimized_attention", "optimized_attention_masked")
-        if vars(module).get(attribute) is replaced
+        if vars(module).get(attribute) is function
     ]
 
 
@@ -145,7 +144,8 @@ if __name__ == "__main__":
     CARDS.devices[0].change(max_allocation=64 * MIB)
     answer = {
         "cases": {case[0]: measured(case) for case in cases()},
-        "left_behind": left_behind(),
+        "bounded": holders(attention.attention_split),
+        "left_behind": holders(attention.attention_split.__wrapped__),
         "little_memory": split_attention_with_little_memory(),
     }
     sys.stdout.write(json.dumps(answer) + "\n")
