@@ -112,15 +112,14 @@ def _memory_seams(reader: MemoryReader, circumstances: Circumstances) -> tuple[S
             name="unload-all",
             target=f"{MODEL_MANAGEMENT}:unload_all_models",
             replace=memory.unload_all_models,
-            reason="unloading leaves models on a second card",
-            not_needed=lambda: _EVERY_CARD if host.has("get_all_torch_devices") else None,
+            reason="models stay on a second card; after a lost one the server's worker ends",
+            not_needed=lambda: None,
         ),
         Seam(
             name="empty-cache",
             target=f"{MODEL_MANAGEMENT}:soft_empty_cache",
             replace=memory.soft_empty_cache,
-            reason="memory stays with a second maker's card, and a lost card ends the server's "
-            "worker",
+            reason="memory stays with another maker's card; a lost card ends the server's worker",
             not_needed=lambda: None,
         ),
     )
@@ -222,25 +221,28 @@ def _transfer_seams(circumstances: Circumstances) -> tuple[Seam, ...]:
 def _error_seams() -> tuple[Seam, ...]:
     return (
         Seam(
+            name="node-errors",
+            target="execution:get_output_data",
+            replace=faults.get_output_data,
+            reason="Level Zero's errors reach the user as they are, and models are not unloaded",
+            not_needed=lambda: None,
+        ),
+        Seam(
             name="oom-errors",
             target=f"{MODEL_MANAGEMENT}:is_oom",
             replace=faults.is_oom,
             reason="Level Zero's own out-of-memory errors stop what could go on in tiles",
             not_needed=lambda: None if host.has("is_oom") else _NO_IS_OOM,
         ),
-        Seam(
-            name="vae-decode-oom",
-            target="comfy.sd:VAE.decode",
-            replace=faults.vae_decode,
-            reason="Level Zero's own out-of-memory errors stop VAE decoding",
-            not_needed=lambda: _HAS_IS_OOM if host.has("is_oom") else None,
-        ),
-        Seam(
-            name="vae-encode-oom",
-            target="comfy.sd:VAE.encode",
-            replace=faults.vae_encode,
-            reason="Level Zero's own out-of-memory errors stop VAE encoding",
-            not_needed=lambda: _HAS_IS_OOM if host.has("is_oom") else None,
+        *(
+            Seam(
+                name=f"vae-{work}-oom",
+                target=f"comfy.sd:VAE.{work}",
+                replace=replace,
+                reason=f"memory that runs out while the VAE is loaded ends its work ({work})",
+                not_needed=lambda: None,
+            )
+            for work, replace in _VAE.items()
         ),
     )
 
@@ -252,13 +254,13 @@ _NARROW = {
     "mxfp8-compute": "supports_mxfp8_compute",
 }
 
+_VAE = {"decode": faults.vae_decode, "encode": faults.vae_encode}
+
 _ROPE_USERS = ("comfy.ldm.flux.layers", "comfy.ldm.hidream.model")
 
 _STREAMS = "weights that are offloaded with --async-offload are read too early on a second card"
 _ONE_CARD = "there is one Intel GPU"
-_EVERY_CARD = "this ComfyUI unloads every card"
 _NO_IS_OOM = "this ComfyUI asks at each place; vae-decode-oom and vae-encode-oom serve"
-_HAS_IS_OOM = "this ComfyUI asks one function, which oom-errors serves"
 _HAS_FP64 = "this ComfyUI asks one function, which fp64 serves"
 _NO_FP64 = "this ComfyUI asks at each place; rope serves"
 _NO_CURRENT_STREAM = "this ComfyUI asks at each place; offload-stream and offload-sync serve"
