@@ -123,6 +123,13 @@ def loaded_devices() -> "list[torch.device]":
     return list(dict.fromkeys(m.device for m in comfy.model_management.current_loaded_models))
 
 
+def is_loaded(patcher: Any) -> bool:
+    """Whether the host has this ModelPatcher loaded; it has not if loading failed."""
+    import comfy.model_management
+
+    return any(m.model is patcher for m in comfy.model_management.current_loaded_models)
+
+
 def free_everything_on(device: "torch.device") -> None:
     """Unload every model from `device`."""
     import comfy.model_management

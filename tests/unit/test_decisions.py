@@ -1,6 +1,5 @@
 """Replacements of the host's functions: right on an XPU, the original's answer elsewhere."""
 
-import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -8,30 +7,13 @@ from typing import Any
 import pytest
 import torch
 from comfyui_ipex.xpu_runtime import host
-from comfyui_ipex.xpu_runtime.decisions import dtypes, faults, memory, primary, transfer
-from comfyui_ipex.xpu_runtime.errors import DeviceLostError
+from comfyui_ipex.xpu_runtime.decisions import dtypes, memory, primary, transfer
 from comfyui_ipex.xpu_runtime.memory import FreeMemory, MemoryReader, Reading
 from comfyui_ipex.xpu_runtime.priority import Primary
+from originals import ORIGINAL, Original
 
 XPU = torch.device("xpu:0")
 OTHERS = [torch.device("cpu"), torch.device("cuda:0"), None]
-
-ORIGINAL = object()
-"""What the host's own function answers."""
-
-
-class Original:
-    """Stands in for the host's function and keeps its calls."""
-
-    def __init__(self, answer: Any = ORIGINAL) -> None:
-        self.answer = answer
-        self.calls: list[tuple[Any, ...]] = []
-
-    def __call__(self, *arguments: Any) -> Any:
-        self.calls.append(arguments)
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
 
 
 class FixedReader(MemoryReader):
@@ -199,58 +181,15 @@ def test_unloading_reaches_every_device_that_holds_a_model(monkeypatch: pytest.M
     assert freed == [torch.device("xpu:1")]
 
 
-LEVEL_ZERO_OOM = RuntimeError(
-    "level_zero backend failed with error: 39 (UR_RESULT_ERROR_OUT_OF_DEVICE_MEMORY)"
-)
-LOST = RuntimeError("level_zero backend failed with error: 20 (UR_RESULT_ERROR_DEVICE_LOST)")
-
-
-class Vae:
-    """A VAE of the host, as far as the fallback needs it."""
-
-    def decode_tiled(self, samples: Any) -> str:
-        return f"tiled {samples}"
-
-    encode_tiled = decode_tiled
-
-
-VAE_CALLS = [faults.vae_decode, faults.vae_encode]
-
-
-@pytest.mark.parametrize("factory", VAE_CALLS)
-def test_level_zero_oom_leads_to_tiles_and_a_warning(
-    factory: Callable[..., Any], caplog: pytest.LogCaptureFixture
+def test_unloading_a_lost_card_is_logged_and_no_error(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert factory(Original(LEVEL_ZERO_OOM))(Vae(), "latent") == "tiled latent"
-    (record,) = caplog.records
-    assert record.levelno == logging.WARNING
-    assert "trying again in tiles" in record.getMessage()
+    def lost(*_: Any) -> None:
+        raise RuntimeError("error: 20 (UR_RESULT_ERROR_DEVICE_LOST)")
 
-
-@pytest.mark.parametrize("factory", VAE_CALLS)
-@pytest.mark.parametrize(
-    "error", [RuntimeError("shapes differ"), torch.OutOfMemoryError("the tiles failed too")]
-)
-def test_other_errors_are_not_retried(factory: Callable[..., Any], error: RuntimeError) -> None:
-    with pytest.raises(RuntimeError) as caught:
-        factory(Original(error))(Vae(), "latent")
-    assert caught.value is error
-
-
-@pytest.mark.parametrize("factory", VAE_CALLS)
-def test_a_lost_device_is_one_clear_error_and_never_retried(factory: Callable[..., Any]) -> None:
-    with pytest.raises(DeviceLostError, match="Restart ComfyUI"):
-        factory(Original(LOST))(Vae(), "latent")
-
-
-@pytest.mark.parametrize(
-    ("own", "error", "oom"),
-    [
-        (True, RuntimeError("anything"), True),
-        (False, LEVEL_ZERO_OOM, True),
-        (False, LOST, False),
-        (False, RuntimeError("shapes differ"), False),
-    ],
-)
-def test_is_oom_also_takes_level_zeros_words(own: bool, error: RuntimeError, oom: bool) -> None:
-    assert faults.is_oom(Original(own))(error) is oom
+    monkeypatch.setattr(host, "loaded_devices", lambda: [XPU])
+    monkeypatch.setattr(host, "free_everything_on", lost)
+    memory.unload_all_models(lost)()
+    assert "Restart ComfyUI" in caplog.text
+    with pytest.raises(RuntimeError, match="another"):
+        memory.unload_all_models(Original(RuntimeError("another")))()

@@ -44,12 +44,16 @@ def free_memory(reader: MemoryReader) -> Callable[[Callable[..., Any]], Callable
 
 
 def unload_all_models(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Unload from every device that holds a model, not only from the host's own."""
+    """Unload from every device that holds a model, not only from the host's own.
+
+    What is on a lost card cannot be brought back. The thread that runs prompts unloads between
+    them, and must not die of it.
+    """
 
     def replacement() -> None:
-        original()
+        _unless_lost(original)
         for device in host.loaded_devices():
-            host.free_everything_on(device)
+            _unless_lost(host.free_everything_on, device)
 
     return replacement
 
@@ -86,4 +90,4 @@ def _unless_lost(call: Callable[..., Any], *arguments: Any) -> None:
     except RuntimeError as error:
         if not errors.is_device_lost(error):
             raise
-        LOGGER.error("comfyui-ipex: its memory was not given back: %s", errors.DEVICE_LOST_MESSAGE)
+        LOGGER.error("comfyui-ipex: memory was not given back: %s", errors.DEVICE_LOST_MESSAGE)

@@ -6,11 +6,19 @@ from ..seam import Seam
 from .circumstances import MODEL_MANAGEMENT
 
 _NO_IS_OOM = "this ComfyUI asks at each place; vae-decode-oom and vae-encode-oom serve"
-_HAS_IS_OOM = "this ComfyUI asks one function, which oom-errors serves"
+
+_VAE = {"decode": faults.vae_decode, "encode": faults.vae_encode}
 
 
 def fault_seams() -> tuple[Seam, ...]:
     return (
+        Seam(
+            name="node-errors",
+            target="execution:get_output_data",
+            replace=faults.get_output_data,
+            reason="Level Zero's errors reach the user as they are, and models are not unloaded",
+            not_needed=lambda: None,
+        ),
         Seam(
             name="oom-errors",
             target=f"{MODEL_MANAGEMENT}:is_oom",
@@ -18,18 +26,14 @@ def fault_seams() -> tuple[Seam, ...]:
             reason="Level Zero's own out-of-memory errors stop what could go on in tiles",
             not_needed=lambda: None if host.has("is_oom") else _NO_IS_OOM,
         ),
-        Seam(
-            name="vae-decode-oom",
-            target="comfy.sd:VAE.decode",
-            replace=faults.vae_decode,
-            reason="Level Zero's own out-of-memory errors stop VAE decoding",
-            not_needed=lambda: _HAS_IS_OOM if host.has("is_oom") else None,
-        ),
-        Seam(
-            name="vae-encode-oom",
-            target="comfy.sd:VAE.encode",
-            replace=faults.vae_encode,
-            reason="Level Zero's own out-of-memory errors stop VAE encoding",
-            not_needed=lambda: _HAS_IS_OOM if host.has("is_oom") else None,
+        *(
+            Seam(
+                name=f"vae-{work}-oom",
+                target=f"comfy.sd:VAE.{work}",
+                replace=replace,
+                reason=f"memory that runs out while the VAE is loaded ends its work ({work})",
+                not_needed=lambda: None,
+            )
+            for work, replace in _VAE.items()
         ),
     )

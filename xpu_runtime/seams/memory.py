@@ -1,12 +1,9 @@
 """Rows: memory."""
 
-from .. import host
 from ..decisions import memory
 from ..memory import MemoryReader
 from ..seam import Seam
 from .circumstances import MODEL_MANAGEMENT
-
-_EVERY_CARD = "this ComfyUI unloads every card"
 
 
 def memory_seams(reader: MemoryReader) -> tuple[Seam, ...]:
@@ -29,15 +26,14 @@ def memory_seams(reader: MemoryReader) -> tuple[Seam, ...]:
             name="unload-all",
             target=f"{MODEL_MANAGEMENT}:unload_all_models",
             replace=memory.unload_all_models,
-            reason="unloading leaves models on a second card",
-            not_needed=lambda: _EVERY_CARD if host.has("get_all_torch_devices") else None,
+            reason="models stay on a second card; after a lost one the server's worker ends",
+            not_needed=lambda: None,
         ),
         Seam(
             name="empty-cache",
             target=f"{MODEL_MANAGEMENT}:soft_empty_cache",
             replace=memory.soft_empty_cache,
-            reason="memory stays with a second maker's card, and a lost card ends the server's "
-            "worker",
+            reason="memory stays with another maker's card; a lost card ends the server's worker",
             not_needed=lambda: None,
         ),
     )
