@@ -1,6 +1,5 @@
 """What runs here: versions, drivers, settings. Every part is read by itself."""
 
-import importlib.metadata
 import os
 import platform
 import re
@@ -165,10 +164,13 @@ def _torch() -> str:
 
 
 def _ipex() -> str:
+    # Costs more than all of our own modules, which are loaded before the host's.
+    from importlib.metadata import PackageNotFoundError, version
+
     import torch
 
     try:
-        installed = importlib.metadata.version(IPEX_DISTRIBUTION)
-    except importlib.metadata.PackageNotFoundError:
+        installed = version(IPEX_DISTRIBUTION)
+    except PackageNotFoundError:
         return "not installed"
     return ipex_state(installed, torch.__version__, sys.modules)

@@ -3,7 +3,6 @@
 Outside of a server, in probes and scripts, nothing of this happens. aiohttp is the host's.
 """
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -48,6 +47,8 @@ def report_handler(runtime: "Runtime") -> Callable[["web.Request"], Awaitable["w
     """GET: the report as text, or as JSON with ?format=json or `Accept: application/json`."""
 
     async def answer(request: "web.Request") -> "web.Response":
+        import asyncio
+
         from aiohttp import web
 
         accepted = "json" if "application/json" in request.headers.get("Accept", "") else "text"
