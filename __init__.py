@@ -5,6 +5,6 @@ from .xpu_runtime import runtime
 
 WEB_DIRECTORY = "./web"
 
-runtime.start()
+runtime.or_exit(runtime.start)
 
 __all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS", "WEB_DIRECTORY"]

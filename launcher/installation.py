@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..xpu_runtime.hardware import detect
 from ..xpu_runtime.settings import read
 from .choice import Decision, decide
 from .console import say
 from .environment import Environment
 from .errors import SetupError
 from .folders import REPOSITORY, user_data
-from .hardware import detect
 from .hosts import HostTree, own_tree, resolve
 from .releases import REFERENCE
 from .server import ServerCommand
@@ -38,7 +38,8 @@ class Installation:
         """How to start this host's server."""
         chosen = (*self.decision.arguments, *arguments)
         python = (str(self.environment.python),)
-        return ServerCommand(python, self.tree.path, self.base, port, chosen)
+        setting = self.decision.setting
+        return ServerCommand(python, self.tree.path, self.base, port, chosen, setting)
 
 
 def environment_folder(version: str) -> Path:

@@ -39,6 +39,8 @@ class ServerCommand:
     port: int
     arguments: Sequence[str] = ()
     """More arguments for main.py."""
+    device_setting: str = "auto"
+    """COMFYUI_IPEX_DEVICE, by the numbers that the child will see."""
 
     def argv(self) -> list[str]:
         """The whole command line."""
@@ -52,12 +54,9 @@ class ServerCommand:
         return [*command, *self.arguments]
 
     def environment(self) -> dict[str, str]:
-        """The child's environment: no bytecode goes into a tree that is not the user's own.
-
-        The chosen device stands in the arguments, by the numbers that the child will see.
-        """
+        """The child's environment: no bytecode goes into a tree that is not the user's own."""
         environment = dict(os.environ) if self.base is None else child_environment()
-        environment.pop("COMFYUI_IPEX_DEVICE", None)
+        environment["COMFYUI_IPEX_DEVICE"] = self.device_setting
         return environment
 
 

@@ -5,11 +5,11 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+from ..xpu_runtime.hardware import detect
 from .console import warn
 from .environment import Environment
 from .errors import SetupError
 from .folders import REPOSITORY, child_environment
-from .hardware import detect
 from .host_suites import parser, run_suites
 from .hosts import HostTree
 from .installation import release_environment

@@ -46,6 +46,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="run host tests only on this ComfyUI version (repeatable)",
     )
     parser.addoption(
+        "--every-allocation",
+        action="store_true",
+        help="let memory run out at every allocation of a workflow, not at some (an hour a kind)",
+    )
+    parser.addoption(
         "--cuda",
         default="",
         metavar="DEVICES",

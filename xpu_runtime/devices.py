@@ -1,17 +1,18 @@
 """Discovery, naming and priority of devices: forced > CUDA > XPU > CPU.
 
-The decisions are pure functions over device names; only `discover` asks torch, so the
+The decisions are pure functions over devices as data; only `discover` asks torch, so the
 launcher can use this module before torch is installed.
 """
 
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 AUTO = "auto"
 CPU = "cpu"
 
-_NAME = re.compile(r"auto|cpu|(?:cuda|xpu)(?::(?:0|[1-9][0-9]{0,2}))?")
+_NAME = re.compile(r"auto|cpu|(?:cuda|xpu)(?::(?:0|[1-9][0-9]{0,2})|@[0-9A-Za-z:.-]{4,64})?")
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,21 @@ class Device:
     """What `torch.device` takes: "cpu", "cuda:0", "xpu:1"."""
     label: str
     """The maker's name of the card, for people."""
+    identity: str | None = None
+    """The card's uuid, which it keeps when cards are added or counted in another order."""
+
+    @property
+    def kind(self) -> str:
+        """ "cuda", "xpu" or "cpu"."""
+        return self.name.partition(":")[0]
+
+    @property
+    def stable_name(self) -> str:
+        """A name for settings and files that outlives this process: "xpu@8680a056-...".
+
+        Where torch gives no identity, the number has to do.
+        """
+        return self.name if self.identity is None else f"{self.kind}@{self.identity}"
 
 
 class DeviceAbsentError(RuntimeError):
@@ -29,27 +45,27 @@ class DeviceAbsentError(RuntimeError):
 
 
 def is_device_name(text: object) -> bool:
-    """True for auto, cpu, cuda, xpu, and cuda:N or xpu:N with N up to 999."""
+    """True for auto, cpu, cuda, xpu, xpu:N with N up to 999, xpu@UUID; for cuda likewise."""
     return isinstance(text, str) and _NAME.fullmatch(text) is not None
 
 
-def find(request: str, available: Iterable[str]) -> str | None:
-    """The first of `available` that `request` names, or None. "xpu" names any xpu:N.
+def find(request: str, available: Iterable[Device]) -> str | None:
+    """The name of the first of `available` that `request` means, or None. "xpu" is any xpu:N.
 
     Raises `ValueError` if `request` is "auto" or no device name at all.
     """
     if request == AUTO or not is_device_name(request):
-        raise ValueError(f"{request!r} names no device. Use cpu, cuda[:n] or xpu[:n].")
+        raise ValueError(f"{request!r} names no device. Use cpu, cuda[:n], xpu[:n] or xpu@uuid.")
     if request == CPU:
         return CPU
-    for name in available:
-        if name == request or (":" not in request and name.partition(":")[0] == request):
-            return name
+    for device in available:
+        if request in (device.name, device.kind, device.stable_name):
+            return device.name
     return None
 
 
-def choose(request: str, available: Sequence[str]) -> str:
-    """The device to use: `request` if it is not "auto", else CUDA, then XPU, then the CPU.
+def choose(request: str, available: Sequence[Device]) -> str:
+    """The name of the device to use: `request` unless that is "auto", else CUDA > XPU > CPU.
 
     Raises `ValueError` if `request` is no device name, `DeviceAbsentError` if what it
     names is not among `available`: a forced device never falls back silently.
@@ -66,13 +82,13 @@ def choose(request: str, available: Sequence[str]) -> str:
     return CPU
 
 
-def absent_message(request: str, available: Sequence[str]) -> str:
+def absent_message(request: str, available: Sequence[Device]) -> str:
     """What is wrong, why and what to do when `request` is not on this machine."""
-    there = ", ".join(available) or "none"
+    there = ", ".join(device.name for device in available) or "none"
     return (
         f"The device {request!r} was asked for, but torch does not offer it here "
         f"(devices: {there}). Choose one of these or 'auto', or check that the card's driver "
-        f"is installed and that this torch was built for {request.partition(':')[0]}."
+        f"is installed and that this torch was built for {re.split('[:@]', request)[0]}."
     )
 
 
@@ -82,15 +98,24 @@ def discover() -> tuple[Device, ...]:
 
     found: list[Device] = []
     if torch.cuda.is_available():
-        for index in range(torch.cuda.device_count()):
-            found.append(Device(f"cuda:{index}", torch.cuda.get_device_name(index)))
+        found += _cards("cuda", torch.cuda)
     # torch before 2.4 has no torch.xpu.
     xpu = getattr(torch, "xpu", None)
     if xpu is not None and xpu.is_available():
-        for index in range(xpu.device_count()):
-            found.append(Device(f"xpu:{index}", xpu.get_device_name(index)))
+        found += _cards("xpu", xpu)
     found.append(Device(CPU, "CPU"))
     return tuple(found)
+
+
+def _cards(kind: str, backend: Any) -> list[Device]:
+    cards = []
+    for index in range(backend.device_count()):
+        properties = backend.get_device_properties(index)
+        # torch before 2.6 gives no uuid.
+        uuid = getattr(properties, "uuid", None)
+        identity = None if uuid is None else str(uuid)
+        cards.append(Device(f"{kind}:{index}", properties.name, identity))
+    return cards
 
 
 def combo() -> list[str]:

@@ -17,7 +17,7 @@ def device_for(request: str, component: str) -> Any:
 
     if request == devices.AUTO:
         return host.primary_device()
-    available = [device.name for device in devices.discover()]
+    available = devices.discover()
     found = devices.find(request, available)
     if found is not None:
         return torch.device(found)
@@ -27,7 +27,7 @@ def device_for(request: str, component: str) -> Any:
         "It runs on auto (%s) instead.",
         component,
         request,
-        ", ".join(available),
+        ", ".join(device.name for device in available),
         chosen,
     )
     return chosen

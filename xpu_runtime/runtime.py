@@ -1,54 +1,114 @@
 """Install what the host lacks on Intel GPUs, and say what was done."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
-from . import devices, host
+from . import devices, host, server_hooks
+from .devices import Device, DeviceAbsentError
 from .log import LOGGER
-from .memory import allocation_setting
+from .memory import MemoryReader, allocation_setting
+from .priority import SETTING, DeviceConflictError, Primary, forced, primary
 from .report import devices_line
-from .seam import Installation, SeamState, SeamStatus
-from .seams import seams
-from .settings import read
+from .seam import Installation, SeamError, SeamState, SeamStatus
+from .seams import Circumstances, seams
+from .settings import names, read
 
 
-def start(environ: Mapping[str, str] = os.environ) -> Installation | None:
-    """Install the seams if torch offers an XPU, and log it; None where nothing was to be done.
+@dataclass(frozen=True)
+class Runtime:
+    """What this process runs on, and what was changed in its host."""
 
-    Raises `DeviceAbsentError` if COMFYUI_IPEX_DEVICE names an XPU that is not here, `ValueError`
-    if COMFYUI_IPEX_MAX_ALLOCATION is no number, `SeamError` if COMFYUI_IPEX_DISABLE names none.
+    found: tuple[Device, ...]
+    primary: Primary
+    reader: MemoryReader
+    installation: Installation | None
+    """None where nothing is to be changed: without an XPU."""
+
+
+_running: Runtime | None = None
+
+_Result = TypeVar("_Result")
+
+
+def running() -> Runtime | None:
+    """What `begin` decided in this process, or None before it was called."""
+    return _running
+
+
+def begin(environ: Mapping[str, str] = os.environ) -> Runtime:
+    """Decide the device and install the seams whose modules are imported; once a process.
+
+    Called right after the host's model management was imported, so that what the host imports
+    next finds it changed. Raises `DeviceAbsentError` if a device is forced that is not here,
+    `DeviceConflictError` if settings contradict, `ValueError` if one cannot be read, `SeamError`
+    if COMFYUI_IPEX_DISABLE or COMFYUI_IPEX_REQUIRE names no seam.
     """
+    global _running
+    if _running is None:
+        _running = _begun(environ)
+    return _running
+
+
+def start(environ: Mapping[str, str] = os.environ) -> Runtime:
+    """Install all seams, log how they stand, equip the server. Raises what `begin` raises.
+
+    Raises `SeamError` too if a seam that COMFYUI_IPEX_REQUIRE names cannot be installed.
+    """
+    runtime = begin(environ)
+    LOGGER.info(devices_line(runtime.found))
+    if runtime.installation is not None:
+        required = names("COMFYUI_IPEX_REQUIRE", environ)
+        disabled = names("COMFYUI_IPEX_DISABLE", environ)
+        log_statuses(runtime.installation.install(disabled, required))
+    server_hooks.attach(runtime)
+    return runtime
+
+
+def or_exit(call: Callable[[], _Result]) -> _Result:
+    """`call()`, or the end of the process where a setting cannot be met.
+
+    The host would log an exception and go on, on a device that the user has ruled out.
+    """
+    try:
+        return call()
+    except (DeviceAbsentError, DeviceConflictError, SeamError, ValueError) as error:
+        raise SystemExit(f"comfyui-ipex: {error}") from error
+
+
+def _begun(environ: Mapping[str, str]) -> Runtime:
+    arguments = host.arguments()
     found = devices.discover()
-    LOGGER.info(devices_line(found))
-    available = [device.name for device in found]
-    if devices.find("xpu", available) is None:
-        return None
-    max_allocation = allocation_setting(read("COMFYUI_IPEX_MAX_ALLOCATION", environ))
-    installation = Installation(seams(chosen_xpu(available, environ), max_allocation))
-    disabled = [name.strip() for name in read("COMFYUI_IPEX_DISABLE", environ).split(",")]
-    log_statuses(installation.install(disabled=[name for name in disabled if name]))
-    return installation
-
-
-def chosen_xpu(available: Sequence[str], environ: Mapping[str, str]) -> int | None:
-    """The index of the XPU that the user chose, or None for no choice.
-
-    COMFYUI_IPEX_DEVICE comes before --default-device. Raises `DeviceAbsentError`.
-    """
-    request = read("COMFYUI_IPEX_DEVICE", environ)
-    if request.startswith("xpu"):
-        return int(devices.choose(request, available).partition(":")[2])
-    index = host.default_device_argument()
-    if index is not None:
-        devices.choose(f"xpu:{index}", available)
-    return index
+    demand = forced(read(SETTING, environ), arguments)
+    chosen = primary(demand, arguments.default_device, found)
+    if demand is not None and chosen.kind == devices.CPU and host.runs_on_gpu():
+        raise DeviceConflictError(
+            f"{demand.source} came too late: ComfyUI runs on a GPU already, because it imported "
+            "comfy.model_management before prestartup_script.py of this extension was run. Start "
+            "ComfyUI with --cpu."
+        )
+    circumstances = Circumstances(
+        primary=chosen,
+        xpus=sum(device.kind == "xpu" for device in found),
+        both_makers={"cuda", "xpu"} <= {device.kind for device in found},
+        max_allocation=allocation_setting(read("COMFYUI_IPEX_MAX_ALLOCATION", environ)),
+    )
+    reader = MemoryReader()
+    rows = seams(circumstances, reader)
+    if not rows:
+        return Runtime(found, chosen, reader, None)
+    installation = Installation(rows)
+    installation.install(names("COMFYUI_IPEX_DISABLE", environ), loaded_only=True)
+    return Runtime(found, chosen, reader, installation)
 
 
 def log_statuses(statuses: Sequence[SeamStatus]) -> None:
-    """One line a change that was made or could not be; the rest only for debugging."""
-    quiet = (SeamState.NOT_NEEDED,)
+    """One line for what was changed, and a warning for each change that could not be made."""
+    installed = [status.seam for status in statuses if status.state is SeamState.INSTALLED]
+    if installed:
+        LOGGER.info("comfyui-ipex changed %d functions: %s", len(installed), ", ".join(installed))
     for status in statuses:
-        level = LOGGER.debug if status.state in quiet else LOGGER.info
-        if status.state is SeamState.UNSUPPORTED:
-            level = LOGGER.warning
+        wanting = status.state in (SeamState.UNSUPPORTED, SeamState.OVERWRITTEN)
+        level = LOGGER.warning if wanting else LOGGER.debug
         level("comfyui-ipex: %s: %s. Without it: %s.", status.seam, status.text, status.reason)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from .replacement import Factory, Replacement, by_whom, installed_earlier, leads_to, put_in_place
-from .targets import TargetError, described, wrapped_chain
+from .targets import TargetError, described, is_loaded, wrapped_chain
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,9 @@ class Seam:
     not_needed: Callable[[], str | None]
     """Why this system does without the seam, or None if it needs it."""
     also: tuple[str, ...] = ()
-    """Places "module:attribute" in host modules that may hold a copy of the original. A copy is
-    replaced too if its module is loaded and it is the identical object."""
+    """Places "module:attribute" in host modules that may hold a copy of the original; "comfy.*"
+    stands for all modules of such names. A copy is replaced too if its module is loaded and it
+    is the identical object."""
 
 
 class SeamState(Enum):
@@ -77,9 +78,15 @@ class Installation:
         self._statuses: dict[str, SeamStatus] = {}
 
     def install(
-        self, disabled: Collection[str] = (), required: Collection[str] = ()
+        self,
+        disabled: Collection[str] = (),
+        required: Collection[str] = (),
+        loaded_only: bool = False,
     ) -> list[SeamStatus]:
         """Install what is needed, neither `disabled` nor installed already; say how each stands.
+
+        With `loaded_only` seams in modules that are not imported yet wait for a later call; they
+        are no rows of the answer until then.
 
         A seam that cannot be installed is a row of the answer and changes nothing. Raises
         `SeamError` before anything is changed if a name is unknown or both disabled and
@@ -87,7 +94,8 @@ class Installation:
         """
         self._check_names(disabled, required)
         for seam in self._seams.values():
-            self._statuses[seam.name] = self._install(seam, disabled)
+            if not loaded_only or is_loaded(seam.target):
+                self._statuses[seam.name] = self._install(seam, disabled)
         unmet = [
             status
             for status in self.statuses()

@@ -19,15 +19,22 @@ class Setting:
 SETTINGS: tuple[Setting, ...] = (
     Setting(
         "COMFYUI_IPEX_DEVICE",
-        "auto, cpu, cuda[:n], xpu[:n]",
+        "auto, cpu, cuda[:n], xpu[:n], xpu@uuid",
         "auto",
-        "The device to run on. A device that is named but absent is an error.",
+        "The device to run on. A device that is named but absent is an error. XPU Report tells "
+        "a card's uuid, which stays when cards are counted in another order.",
     ),
     Setting(
         "COMFYUI_IPEX_DISABLE",
         "names of changes, with commas",
         "",
         "Changes to ComfyUI that are left out; the log names them.",
+    ),
+    Setting(
+        "COMFYUI_IPEX_REQUIRE",
+        "names of changes, with commas",
+        "",
+        "Changes to ComfyUI without which it must not start.",
     ),
     Setting(
         "COMFYUI_IPEX_MAX_ALLOCATION",
@@ -66,3 +73,8 @@ def read(name: str, environ: Mapping[str, str] = os.environ) -> str:
     Raises `KeyError` for a name that is not in `SETTINGS`.
     """
     return environ.get(name, "").strip() or _BY_NAME[name].default
+
+
+def names(name: str, environ: Mapping[str, str] = os.environ) -> list[str]:
+    """The value of a setting that lists names with commas. Raises `KeyError` as `read` does."""
+    return [part.strip() for part in read(name, environ).split(",") if part.strip()]

@@ -1,35 +1,19 @@
 """Replacements of the host's functions: right on an XPU, the original's answer elsewhere."""
 
-import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import torch
 from comfyui_ipex.xpu_runtime import host
-from comfyui_ipex.xpu_runtime.decisions import dtypes, faults, memory, primary, transfer
-from comfyui_ipex.xpu_runtime.errors import DeviceLostError
-from comfyui_ipex.xpu_runtime.memory import FreeMemory, MemoryReader
+from comfyui_ipex.xpu_runtime.decisions import dtypes, memory, primary, transfer
+from comfyui_ipex.xpu_runtime.memory import FreeMemory, MemoryReader, Reading
+from comfyui_ipex.xpu_runtime.priority import Primary
+from originals import ORIGINAL, Original
 
 XPU = torch.device("xpu:0")
 OTHERS = [torch.device("cpu"), torch.device("cuda:0"), None]
-
-ORIGINAL = object()
-"""What the host's own function answers."""
-
-
-class Original:
-    """Stands in for the host's function and keeps its calls."""
-
-    def __init__(self, answer: Any = ORIGINAL) -> None:
-        self.answer = answer
-        self.calls: list[tuple[Any, ...]] = []
-
-    def __call__(self, *arguments: Any) -> Any:
-        self.calls.append(arguments)
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
 
 
 class FixedReader(MemoryReader):
@@ -37,6 +21,9 @@ class FixedReader(MemoryReader):
 
     def free(self, device: torch.device) -> FreeMemory:
         return FreeMemory(7, 3, "driver")
+
+    def read(self, device: torch.device) -> Reading:
+        return Reading(total=11, reserved=4, active=1, driver_free=None, system_available=None)
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +40,9 @@ def runs_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     ("factory", "arguments"),
     [
         (memory.free_memory(FixedReader()), (True,)),
+        (memory.total_memory(FixedReader()), (True,)),
+        (dtypes.should_use_fp16, (5, False, True)),
+        (dtypes.supports_fp64, ()),
         (dtypes.should_use_bf16, (5, False, True)),
         (transfer.device_supports_non_blocking, ()),
     ],
@@ -91,11 +81,94 @@ def test_copies_to_an_xpu_block_unless_the_user_forces_others(
 
 
 @pytest.mark.parametrize(
-    ("answer", "device"), [("xpu:0", "xpu:1"), ("cuda:0", "cuda:0"), ("cpu", "cpu")]
+    ("kind", "index", "answer", "device"),
+    [
+        ("xpu", 1, "xpu:0", "xpu:1"),
+        ("xpu", None, "xpu:0", "xpu:0"),
+        ("cuda", 1, "cuda:0", "cuda:1"),
+        # With --cpu the host answers the CPU, whatever card was named.
+        ("xpu", 1, "cpu", "cpu"),
+    ],
 )
-def test_the_chosen_card_replaces_another_xpu_and_nothing_else(answer: str, device: str) -> None:
-    chosen = primary.primary_device(1)(Original(torch.device(answer)))
+def test_the_chosen_card_replaces_another_of_its_kind_and_nothing_else(
+    kind: str, index: int | None, answer: str, device: str
+) -> None:
+    original = Original(torch.device(answer))
+    chosen = primary.primary_device(Primary(kind, index, None))(original)
     assert chosen() == torch.device(device)
+
+
+@pytest.mark.parametrize(
+    ("own", "asked", "intel", "nvidia"),
+    [
+        ("cuda", None, False, True),
+        ("cuda", "xpu", True, False),
+        ("xpu", None, True, False),
+        ("xpu", "cuda", False, True),
+        ("xpu", "cpu", False, True),
+    ],
+)
+def test_with_both_makers_the_device_in_question_decides_the_kind(
+    own: str, asked: str | None, intel: bool, nvidia: bool
+) -> None:
+    chosen = Primary(own, None, None)
+    with primary.asking_about(asked):
+        assert primary.is_intel_xpu(chosen)(Original(True))() is intel
+        assert primary.is_nvidia(chosen)(Original(True))() is nvidia
+        assert primary.is_intel_xpu(chosen)(Original(False))() is False
+        assert primary.is_nvidia(chosen)(Original(False))() is False
+
+
+def test_a_question_ends_with_its_call_and_stays_in_its_thread() -> None:
+    intel = primary.is_intel_xpu(Primary("cuda", None, None))(Original(True))
+    with ThreadPoolExecutor(1) as pool, primary.asking_about("xpu"):
+        assert intel()
+        assert not pool.submit(intel).result()
+    assert not intel()
+
+
+def test_every_card_of_both_makers_is_listed_once() -> None:
+    chosen = Primary("cuda", None, None)
+    intel = primary.is_intel_xpu(chosen)(Original(True))
+
+    def original(exclude_current: bool = False) -> list[torch.device]:
+        return [torch.device("xpu:0")] if intel() else [torch.device("cuda:0")]
+
+    listed = primary.all_devices(original)
+    assert listed() == [torch.device("cuda:0"), torch.device("xpu:0")]
+    assert listed(exclude_current=True) == [torch.device("xpu:0")]
+
+
+@pytest.mark.parametrize("own", ["cuda", "xpu", "cpu"])
+def test_the_cache_of_every_back_end_in_use_is_given_back(
+    monkeypatch: pytest.MonkeyPatch, own: str
+) -> None:
+    emptied = []
+    for kind in ("cuda", "xpu"):
+        backend = getattr(torch, kind)
+        monkeypatch.setattr(backend, "is_initialized", lambda: True)
+        monkeypatch.setattr(backend, "empty_cache", lambda kind=kind: emptied.append(kind))
+    monkeypatch.setattr(host, "primary_device", lambda: torch.device(own))
+    original = Original()
+    memory.soft_empty_cache(original)(True)
+    assert original.calls == [(True,)]
+    assert sorted([*emptied, own]) == sorted({"cuda", "xpu", own})
+
+
+def test_a_back_end_that_was_never_used_is_not_touched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.xpu, "is_initialized", lambda: False)
+    monkeypatch.setattr(torch.xpu, "empty_cache", lambda: pytest.fail("touched"))
+    memory.soft_empty_cache(Original())()
+
+
+def test_a_lost_card_does_not_end_what_empties_its_cache(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch.xpu, "is_initialized", lambda: False)
+    memory.soft_empty_cache(Original(RuntimeError("error: 20 (UR_RESULT_ERROR_DEVICE_LOST)")))()
+    assert "Restart ComfyUI" in caplog.text
+    with pytest.raises(RuntimeError, match="another"):
+        memory.soft_empty_cache(Original(RuntimeError("another")))()
 
 
 def test_unloading_reaches_every_device_that_holds_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,58 +181,15 @@ def test_unloading_reaches_every_device_that_holds_a_model(monkeypatch: pytest.M
     assert freed == [torch.device("xpu:1")]
 
 
-LEVEL_ZERO_OOM = RuntimeError(
-    "level_zero backend failed with error: 39 (UR_RESULT_ERROR_OUT_OF_DEVICE_MEMORY)"
-)
-LOST = RuntimeError("level_zero backend failed with error: 20 (UR_RESULT_ERROR_DEVICE_LOST)")
-
-
-class Vae:
-    """A VAE of the host, as far as the fallback needs it."""
-
-    def decode_tiled(self, samples: Any) -> str:
-        return f"tiled {samples}"
-
-    encode_tiled = decode_tiled
-
-
-VAE_CALLS = [faults.vae_decode, faults.vae_encode]
-
-
-@pytest.mark.parametrize("factory", VAE_CALLS)
-def test_level_zero_oom_leads_to_tiles_and_a_warning(
-    factory: Callable[..., Any], caplog: pytest.LogCaptureFixture
+def test_unloading_a_lost_card_is_logged_and_no_error(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert factory(Original(LEVEL_ZERO_OOM))(Vae(), "latent") == "tiled latent"
-    (record,) = caplog.records
-    assert record.levelno == logging.WARNING
-    assert "trying again in tiles" in record.getMessage()
+    def lost(*_: Any) -> None:
+        raise RuntimeError("error: 20 (UR_RESULT_ERROR_DEVICE_LOST)")
 
-
-@pytest.mark.parametrize("factory", VAE_CALLS)
-@pytest.mark.parametrize(
-    "error", [RuntimeError("shapes differ"), torch.OutOfMemoryError("the tiles failed too")]
-)
-def test_other_errors_are_not_retried(factory: Callable[..., Any], error: RuntimeError) -> None:
-    with pytest.raises(RuntimeError) as caught:
-        factory(Original(error))(Vae(), "latent")
-    assert caught.value is error
-
-
-@pytest.mark.parametrize("factory", VAE_CALLS)
-def test_a_lost_device_is_one_clear_error_and_never_retried(factory: Callable[..., Any]) -> None:
-    with pytest.raises(DeviceLostError, match="Restart ComfyUI"):
-        factory(Original(LOST))(Vae(), "latent")
-
-
-@pytest.mark.parametrize(
-    ("own", "error", "oom"),
-    [
-        (True, RuntimeError("anything"), True),
-        (False, LEVEL_ZERO_OOM, True),
-        (False, LOST, False),
-        (False, RuntimeError("shapes differ"), False),
-    ],
-)
-def test_is_oom_also_takes_level_zeros_words(own: bool, error: RuntimeError, oom: bool) -> None:
-    assert faults.is_oom(Original(own))(error) is oom
+    monkeypatch.setattr(host, "loaded_devices", lambda: [XPU])
+    monkeypatch.setattr(host, "free_everything_on", lost)
+    memory.unload_all_models(lost)()
+    assert "Restart ComfyUI" in caplog.text
+    with pytest.raises(RuntimeError, match="another"):
+        memory.unload_all_models(Original(RuntimeError("another")))()

@@ -1,9 +1,20 @@
 """Names and priority of devices: forced > CUDA > XPU > CPU."""
 
 import pytest
-from comfyui_ipex.xpu_runtime.devices import DeviceAbsentError, choose, find, is_device_name
+from comfyui_ipex.xpu_runtime.devices import (
+    Device,
+    DeviceAbsentError,
+    choose,
+    find,
+    is_device_name,
+)
 
 BOTH = ["cuda:0", "cuda:1", "xpu:0", "xpu:1", "cpu"]
+
+
+def cards(names: list[str]) -> list[Device]:
+    """Devices of these names, each with an identity of its own."""
+    return [Device(name, "a card", f"uuid-of-{name.replace(':', '-')}") for name in names]
 
 
 @pytest.mark.parametrize(
@@ -20,23 +31,25 @@ BOTH = ["cuda:0", "cuda:1", "xpu:0", "xpu:1", "cpu"]
     ],
 )
 def test_priority(request_: str, available: list[str], chosen: str) -> None:
-    assert choose(request_, available) == chosen
+    assert choose(request_, cards(available)) == chosen
 
 
 @pytest.mark.parametrize("request_", ["xpu", "xpu:2", "cuda:7"])
 def test_a_forced_device_that_is_absent_is_an_error_that_lists_what_is_there(request_: str) -> None:
     with pytest.raises(DeviceAbsentError, match="devices: xpu:0, cpu"):
-        choose("cuda:7" if request_.startswith("cuda") else "xpu:5", ["xpu:0", "cpu"])
-    assert find(request_, ["cpu"]) is None
+        choose("cuda:7" if request_.startswith("cuda") else "xpu:5", cards(["xpu:0", "cpu"]))
+    assert find(request_, cards(["cpu"])) is None
 
 
-@pytest.mark.parametrize("text", ["auto", "cpu", "cuda", "xpu", "xpu:0", "cuda:15"])
+@pytest.mark.parametrize(
+    "text", ["auto", "cpu", "cuda", "xpu", "xpu:0", "cuda:15", "xpu@8680a056-0800"]
+)
 def test_device_names(text: str) -> None:
     assert is_device_name(text)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "gpu", "xpu:", "xpu:-1", "xpu:01", "cpu:0", "xpu:1 ", None, 3]
+    "text", ["", "gpu", "xpu:", "xpu:-1", "xpu:01", "cpu:0", "cpu@8680", "xpu@", "xpu:1 ", None, 3]
 )
 def test_what_is_no_device_name(text: object) -> None:
     assert not is_device_name(text)
@@ -45,4 +58,17 @@ def test_what_is_no_device_name(text: object) -> None:
 @pytest.mark.parametrize("text", ["auto", "gpu"])
 def test_only_a_device_can_be_found(text: str) -> None:
     with pytest.raises(ValueError, match="names no device"):
-        find(text, BOTH)
+        find(text, cards(BOTH))
+
+
+def test_a_card_keeps_its_stable_name_when_cards_are_counted_in_another_order() -> None:
+    before = [Device("xpu:0", "A770", "aaaa"), Device("xpu:1", "B580", "bbbb")]
+    after = [Device("xpu:0", "B580", "bbbb"), Device("xpu:1", "A770", "aaaa")]
+    remembered = before[1].stable_name
+    assert is_device_name(remembered)
+    assert choose(remembered, before) == "xpu:1"
+    assert choose(remembered, after) == "xpu:0"
+
+
+def test_without_an_identity_the_number_has_to_do() -> None:
+    assert Device("xpu:1", "a card").stable_name == "xpu:1"

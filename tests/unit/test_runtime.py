@@ -1,42 +1,14 @@
 """Which XPU is the host's own, and what the log says about the changes."""
 
 import logging
+from collections.abc import Callable
 
 import pytest
 from comfyui_ipex.xpu_runtime import host, runtime
-from comfyui_ipex.xpu_runtime.devices import CPU, Device, DeviceAbsentError
+from comfyui_ipex.xpu_runtime.devices import CPU, Device
+from comfyui_ipex.xpu_runtime.priority import HostArguments
 from comfyui_ipex.xpu_runtime.report import devices_line
 from comfyui_ipex.xpu_runtime.seam import SeamState, SeamStatus
-
-TWO = ["xpu:0", "xpu:1", "cpu"]
-
-
-@pytest.mark.parametrize(
-    ("setting", "argument", "chosen"),
-    [
-        ("", None, None),
-        ("auto", None, None),
-        ("", 1, 1),
-        ("auto", 1, 1),
-        ("xpu:1", None, 1),
-        ("xpu:0", 1, 0),
-        ("xpu", None, 0),
-    ],
-)
-def test_the_setting_comes_before_the_argument(
-    monkeypatch: pytest.MonkeyPatch, setting: str, argument: int | None, chosen: int | None
-) -> None:
-    monkeypatch.setattr(host, "default_device_argument", lambda: argument)
-    assert runtime.chosen_xpu(TWO, {"COMFYUI_IPEX_DEVICE": setting}) == chosen
-
-
-@pytest.mark.parametrize(("setting", "argument"), [("xpu:2", None), ("", 2)])
-def test_a_chosen_card_that_is_absent_is_an_error(
-    monkeypatch: pytest.MonkeyPatch, setting: str, argument: int | None
-) -> None:
-    monkeypatch.setattr(host, "default_device_argument", lambda: argument)
-    with pytest.raises(DeviceAbsentError, match="'xpu:2' was asked for"):
-        runtime.chosen_xpu(TWO, {"COMFYUI_IPEX_DEVICE": setting})
 
 
 def test_the_log_is_short_and_warns_of_what_could_not_be_done(
@@ -52,9 +24,65 @@ def test_the_log_is_short_and_warns_of_what_could_not_be_done(
     ]
 
 
-def test_without_an_xpu_nothing_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime.devices, "discover", lambda: (Device(CPU, "CPU"),))
-    assert runtime.start({}) is None
+CPU_ONLY = (Device(CPU, "CPU"),)
+NVIDIA = (Device("cuda:0", "H100"), Device("cuda:1", "H100"), *CPU_ONLY)
+INTEL = (Device("xpu:0", "Arc"), *CPU_ONLY)
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Makes this process one that has not begun, with these devices and arguments."""
+
+    def prepare(found: tuple[Device, ...], arguments: HostArguments | None = None) -> None:
+        monkeypatch.setattr(runtime, "_running", None)
+        monkeypatch.setattr(runtime.devices, "discover", lambda: found)
+        monkeypatch.setattr(host, "arguments", lambda: arguments or HostArguments())
+        monkeypatch.setattr(host, "runs_on_gpu", lambda: arguments is None)
+
+    return prepare
+
+
+@pytest.mark.parametrize("found", [CPU_ONLY, NVIDIA])
+def test_without_an_xpu_nothing_is_installed(
+    machine: Callable[..., None], found: tuple[Device, ...]
+) -> None:
+    machine(found)
+    assert runtime.start({}).installation is None
+
+
+def test_a_forced_nvidia_card_is_honoured_without_an_xpu(machine: Callable[..., None]) -> None:
+    machine(NVIDIA)
+    installation = runtime.begin({"COMFYUI_IPEX_DEVICE": "cuda:1"}).installation
+    assert installation is not None
+    assert [status.seam for status in installation.install()] == ["primary-device"]
+
+
+@pytest.mark.parametrize(
+    ("environ", "arguments", "words"),
+    [
+        ({"COMFYUI_IPEX_DEVICE": "xpu"}, None, "'xpu' was asked for"),
+        ({"COMFYUI_IPEX_DEVICE": "gpu"}, None, "which is no device"),
+        ({"COMFYUI_IPEX_DEVICE": "xpu"}, HostArguments(cpu=True), "--cpu ask for different"),
+        ({"COMFYUI_IPEX_DEVICE": "cpu"}, None, "came too late"),
+        ({"COMFYUI_IPEX_MAX_ALLOCATION": "much"}, None, "whole number"),
+    ],
+)
+def test_a_setting_that_cannot_be_met_ends_the_process_with_a_remedy(
+    machine: Callable[..., None],
+    environ: dict[str, str],
+    arguments: HostArguments | None,
+    words: str,
+) -> None:
+    machine(NVIDIA, arguments)
+    with pytest.raises(SystemExit, match=words):
+        runtime.or_exit(lambda: runtime.start(environ))
+
+
+def test_the_device_is_decided_once_a_process(machine: Callable[..., None]) -> None:
+    machine(CPU_ONLY)
+    begun = runtime.begin({})
+    assert runtime.begin({"COMFYUI_IPEX_DEVICE": "xpu"}) is begun
+    assert runtime.running() is begun
 
 
 def test_the_first_line_names_every_intel_gpu_or_says_that_there_is_none() -> None:

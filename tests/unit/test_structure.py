@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from comfyui_ipex import nodes
 from comfyui_ipex.xpu_runtime import VERSION
-from comfyui_ipex.xpu_runtime.seams import seams
+from comfyui_ipex.xpu_runtime.memory import MemoryReader
+from comfyui_ipex.xpu_runtime.priority import Primary
+from comfyui_ipex.xpu_runtime.seams import Circumstances, seams
 from comfyui_ipex.xpu_runtime.settings import SETTINGS, read
 from conftest import REPOSITORY
 
@@ -137,7 +139,8 @@ def test_every_setting_is_in_the_readme_and_has_its_default() -> None:
 
 def test_every_change_to_the_host_is_in_the_readme_with_a_reason() -> None:
     readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    rows = seams(default_index=None, max_allocation=None)
+    circumstances = Circumstances(Primary("xpu", None, None), 1, False, None)
+    rows = seams(circumstances, MemoryReader())
     assert len({seam.name for seam in rows}) == len(rows)
     for seam in rows:
         assert f"`{seam.name}`" in readme

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import os
 import sys
@@ -55,6 +56,11 @@ def announce_xpu() -> None:
     torch.__version__ = version
     torch.version.__version__ = str(version)
     torch.version.xpu = _XPU_TOOLKIT_VERSION
+
+
+def become_the_accelerator(library: types.ModuleType) -> None:
+    """Make ``torch.accelerator`` count these devices."""
+    torch._C._accelerator_deviceCount = library.xpu_getDeviceCount
 
 
 def _stream_base(library: types.ModuleType) -> type:
@@ -157,7 +163,6 @@ def install_functions(library: types.ModuleType, initialise: Callable[[], None])
     core._xpu_getStreamFromExternal = _unsupported("SYCL queues to share")
     core._xpu_recordMemoryHistory = _unsupported("allocation history")
     core._xpu_sleep = _unsupported("device clock")
-    core._accelerator_deviceCount = library.xpu_getDeviceCount
     _install_fork_check()
     _replace_streams(library)
     torch.xpu._exchange_device = library.xpu_exchangeDevice
@@ -182,7 +187,11 @@ def _install_fork_check() -> None:
 def publish_devices(library: types.ModuleType, profiles: Sequence[DeviceProfile]) -> None:
     """Tell ``torch.xpu`` which devices there are: properties, generators, counts."""
     generators = tuple(library.default_generator(index) for index in range(len(profiles)))
-    properties = list(profiles)
+    # No two cards of a machine have the same uuid; its last digits are free in the profiles.
+    properties = [
+        dataclasses.replace(profile, uuid=f"{profile.uuid[:-2]}{index:02x}")
+        for index, profile in enumerate(profiles)
+    ]
 
     def get_device_properties(device: int) -> DeviceProfile:
         if not 0 <= device < len(properties):

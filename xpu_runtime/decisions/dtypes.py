@@ -1,10 +1,32 @@
 """What a device computes in."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import host
-from .primary import is_xpu
+from .primary import asking_about, is_xpu, kind_of
+
+if TYPE_CHECKING:
+    import torch
+
+
+def should_use_fp16(original: Callable[..., Any]) -> Callable[..., Any]:
+    """fp16 by the properties of the device that is asked about, from its own back end."""
+
+    def replacement(
+        device: Any = None,
+        model_params: int = 0,
+        prioritize_performance: bool = True,
+        manual_cast: bool = False,
+    ) -> bool:
+        asked = host.primary_device() if device is None else device
+        with asking_about(kind_of(asked)):
+            # With a device even where the host leaves it out: torch takes None for the
+            # current card, which need not be the chosen one.
+            about = asked if is_xpu(asked) else device
+            return original(about, model_params, prioritize_performance, manual_cast)
+
+    return replacement
 
 
 def should_use_bf16(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -20,7 +42,57 @@ def should_use_bf16(original: Callable[..., Any]) -> Callable[..., Any]:
 
         asked = host.primary_device() if device is None else device
         if not is_xpu(asked):
-            return original(device, model_params, prioritize_performance, manual_cast)
+            with asking_about(kind_of(asked)):
+                return original(device, model_params, prioritize_performance, manual_cast)
         return not host.forces_fp32() and torch.xpu.is_bf16_supported()
 
     return replacement
+
+
+def narrow_compute(original: Callable[..., Any]) -> Callable[..., Any]:
+    """fp8, fp4 or mxfp8 compute, which the host looks up in the properties of NVIDIA's cards."""
+
+    def replacement(device: Any = None) -> bool:
+        with asking_about(kind_of(device)):
+            return original(device)
+
+    return replacement
+
+
+def supports_fp64(original: Callable[..., Any]) -> Callable[..., Any]:
+    """fp64 where the card has it."""
+
+    def replacement(device: Any = None) -> bool:
+        asked = host.primary_device() if device is None else device
+        if is_xpu(asked):
+            return has_fp64(asked)
+        with asking_about(kind_of(asked)):
+            return original(device)
+
+    return replacement
+
+
+def rope(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Flux's position encoding, computed in fp64, on the device of `pos` where that has fp64.
+
+    The host sends it through the CPU whenever it runs on an Intel GPU, whichever card it is.
+    """
+
+    def replacement(pos: "torch.Tensor", dim: int, theta: int) -> "torch.Tensor":
+        if not is_xpu(pos.device):
+            with asking_about(pos.device.type):
+                return original(pos, dim, theta)
+        if not has_fp64(pos.device):
+            return original(pos.cpu(), dim, theta).to(pos.device)
+        # "cuda" is the only kind that the host leaves where it is.
+        with asking_about("cuda"):
+            return original(pos, dim, theta)
+
+    return replacement
+
+
+def has_fp64(device: "torch.device") -> bool:
+    """Whether an XPU computes in fp64; the Arc A series and some integrated GPUs do not."""
+    import torch
+
+    return bool(torch.xpu.get_device_properties(device).has_fp64)

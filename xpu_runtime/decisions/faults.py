@@ -5,6 +5,7 @@ from typing import Any
 
 from .. import errors, host
 from ..log import LOGGER
+from .primary import is_xpu
 
 
 def is_oom(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -16,14 +17,29 @@ def is_oom(original: Callable[..., Any]) -> Callable[..., Any]:
     return replacement
 
 
+def get_output_data(original: Callable[..., Any]) -> Callable[..., Any]:
+    """What a node raises, in words that the host understands: the one place all nodes pass.
+
+    The host then unloads its models when memory ran out, and tells the user what to do when
+    the card is lost. Nodes that are coroutines are awaited elsewhere; none of the host's
+    own computes on the card.
+    """
+
+    async def replacement(*args: Any, **kwargs: Any) -> Any:
+        with errors.host_errors():
+            return await original(*args, **kwargs)
+
+    return replacement
+
+
 def vae_decode(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Tiled decoding after Level Zero's own out-of-memory errors too."""
+    """Tiled decoding wherever memory ran out and the host's own tiles did not follow, or failed."""
 
     def decode(self: Any, samples_in: Any, vae_options: Any = {}) -> Any:  # noqa: B006
         try:
             return original(self, samples_in, vae_options)
         except RuntimeError as error:
-            _raise_unless_out_of_memory(error)
+            _raise_unless_tiles_may_do(error, self)
         _say_tiled("decoding")
         return self.decode_tiled(samples_in)
 
@@ -31,28 +47,32 @@ def vae_decode(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def vae_encode(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Tiled encoding after Level Zero's own out-of-memory errors too."""
+    """Tiled encoding wherever memory ran out and the host's own tiles did not follow, or failed."""
 
     def encode(self: Any, pixel_samples: Any) -> Any:
         try:
             return original(self, pixel_samples)
         except RuntimeError as error:
-            _raise_unless_out_of_memory(error)
+            _raise_unless_tiles_may_do(error, self)
         _say_tiled("encoding")
         return self.encode_tiled(pixel_samples)
 
     return encode
 
 
-def _raise_unless_out_of_memory(error: RuntimeError) -> None:
-    """Return only if `error` is one of Level Zero's out-of-memory errors.
+def _raise_unless_tiles_may_do(error: RuntimeError, vae: Any) -> None:
+    """Return only if the VAE should be loaded once more, for work in tiles.
 
-    torch's own class means that the host's fallback was tried already, and failed too.
+    That is after Level Zero's own out-of-memory errors, which older hosts do not know, and
+    where the VAE is not loaded: memory ran out on the way to the card, and the host went on
+    in tiles with weights that are not there, whatever that raised. torch's own class from a
+    loaded VAE means that the host's tiles were tried already, and failed too.
     """
     seen = errors.translated(error)
     if seen is error:
-        raise error
-    if not isinstance(seen, errors.out_of_memory_class()):
+        if host.is_loaded(vae.patcher) or not is_xpu(vae.device):
+            raise error
+    elif not isinstance(seen, errors.out_of_memory_class()):
         raise seen from error
 
 
