@@ -1,11 +1,19 @@
 """Which device the server runs on, and which of ComfyUI's arguments say so."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from ..xpu_runtime.devices import AUTO, Device, DeviceAbsentError, choose
+from ..xpu_runtime.hardware import Hardware
+from ..xpu_runtime.no_gpu import Situation, hides_nvidia, why
 from .environment import TorchProbe
 from .errors import SetupError
-from .hardware import Hardware
+
+# The launcher's environment is not the user's to run pip in.
+REINSTALL = {
+    "cuda": "remove .venv and start again",
+    "xpu": "remove .venv and start again where PyTorch's xpu index can be reached",
+}
 
 
 @dataclass(frozen=True)
@@ -35,7 +43,7 @@ def decide(request: str, hardware: Hardware, probe: TorchProbe) -> Decision:
             str(error), remedy="Use auto, cpu, cuda, cuda:0, xpu, xpu:1 and so on."
         ) from error
     except DeviceAbsentError as error:
-        raise SetupError(str(error), remedy=_why_no_gpu(hardware, probe)) from error
+        raise SetupError(str(error), remedy=_why_absent(wanted, hardware, probe)) from error
     if request != AUTO:
         reason = "as you asked"
     elif device == "cpu":
@@ -45,24 +53,19 @@ def decide(request: str, hardware: Hardware, probe: TorchProbe) -> Decision:
     return Decision(device, reason, _host_arguments(device), _setting(request))
 
 
-def _why_no_gpu(hardware: Hardware, probe: TorchProbe) -> str:
-    """Why torch offers no GPU, and the remedy where there is one."""
-    if hardware.nvidia and not probe.cuda:
-        return (
-            f"NVIDIA's driver is loaded, but torch {probe.torch} cannot use it: "
-            "update the driver (torch built for CUDA 13 needs 580 or newer)"
-        )
-    if hardware.intel and not probe.xpu:
-        if "+xpu" not in probe.torch:
-            return (
-                f"there is an Intel GPU, but torch {probe.torch} was not built for XPU: remove "
-                ".venv and start again where PyTorch's xpu index can be reached"
-            )
-        return (
-            "there is an Intel GPU, but torch cannot use it: install Intel's compute runtime "
-            "(intel-opencl-icd, libze1, libze-intel-gpu1) and join the group 'render'"
-        )
-    return "no NVIDIA driver and no Intel render node was found"
+def _why_absent(request: str, hardware: Hardware, probe: TorchProbe) -> str:
+    """The remedy for a device that was asked for but is not here."""
+    kind = request.partition(":")[0]
+    if any(name.startswith(kind) for name in probe.devices):
+        return f"Choose one of: {', '.join(probe.devices)}."
+    return _why_no_gpu(hardware, probe, (kind,))
+
+
+def _why_no_gpu(
+    hardware: Hardware, probe: TorchProbe, kinds: Collection[str] = ("cuda", "xpu")
+) -> str:
+    """Why torch offers no GPU of these kinds, and the remedy where there is one."""
+    return why(Situation(hardware, probe.torch, hides_nvidia()), kinds, REINSTALL)
 
 
 def _host_arguments(device: str) -> tuple[str, ...]:

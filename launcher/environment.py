@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..xpu_runtime.hardware import Hardware
 from .commands import run
 from .console import step, warn
 from .errors import SetupError
 from .folders import REPOSITORY, exclusive
-from .hardware import Hardware
 
 UV = "uv==0.13.9"
 

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..xpu_runtime.hardware import detect
 from ..xpu_runtime.settings import read
 from .choice import Decision, decide
 from .console import say
 from .environment import Environment
 from .errors import SetupError
 from .folders import REPOSITORY, user_data
-from .hardware import detect
 from .hosts import HostTree, own_tree, resolve
 from .releases import REFERENCE
 from .server import ServerCommand

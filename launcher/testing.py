@@ -5,23 +5,27 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+from ..xpu_runtime.hardware import detect
 from .console import warn
 from .environment import Environment
 from .errors import SetupError
-from .folders import REPOSITORY
-from .hardware import detect
+from .folders import REPOSITORY, child_environment
+from .host_suites import parser, run_suites
+from .hosts import HostTree
 from .installation import release_environment
 from .releases import REFERENCE, RELEASES
+
+HOST_SUITES = "--host-suites"
 
 REQUIREMENTS = REPOSITORY / "tests" / "requirements.txt"
 
 
-def prepare() -> Environment:
-    """Set up the environment that pytest itself runs in. Raises `SetupError`."""
-    environment, _ = release_environment(REFERENCE)
+def prepare(version: str = REFERENCE) -> tuple[Environment, HostTree]:
+    """Set up the environment of a host version with the test tools. Raises `SetupError`."""
+    environment, tree = release_environment(version)
     tools = REQUIREMENTS.read_text(encoding="utf-8")
     environment.install("tests", "The test tools", ["-r", str(REQUIREMENTS)], tools)
-    return environment
+    return environment, tree
 
 
 def in_parallel() -> list[str]:
@@ -34,18 +38,28 @@ def in_parallel() -> list[str]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Set up, run pytest with `arguments`, return its exit status."""
+    """Set up, run pytest or ComfyUI's own suites with `arguments`, return the exit status."""
     if sys.platform != "linux":
         warn("The launcher and the tests are written for Linux; expect failures elsewhere.")
     try:
-        environment = prepare()
+        if HOST_SUITES in arguments:
+            chosen = parser().parse_args([a for a in arguments if a != HOST_SUITES])
+            return run_suites(*prepare(chosen.version), chosen)
+        environment, _ = prepare()
     except SetupError as error:
         warn(str(error))
         return 1
     except KeyboardInterrupt:
         warn("Interrupted. Finished steps are kept; the next start resumes.")
         return 130
-    settings = dict(os.environ)
+    return run_pytest(environment, arguments)
+
+
+def run_pytest(environment: Environment, arguments: Sequence[str]) -> int:
+    """Run pytest with `arguments`, or the whole suite; returns the exit status."""
+    # Bytecode is kept where a user's environment says otherwise, too: without any, each process
+    # that a test starts compiles torch again, for 20 s.
+    settings = child_environment()
     # Two threads on contended cores spin; one is faster and its sums are repeatable.
     settings.setdefault("OMP_NUM_THREADS", "1")
     command = [str(environment.folder / "bin" / "pytest"), *(arguments or in_parallel())]

@@ -67,7 +67,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         from hosts import VERSIONS
 
         chosen = metafunc.config.getoption("--host") or VERSIONS
-        metafunc.parametrize("host_version", chosen, scope="session")
+        metafunc.parametrize("host_version", chosen, indirect=True, scope="session")
     if "workflow_device" in metafunc.fixturenames:
         real = ["cuda:0"] if metafunc.config.getoption("--cuda") else []
         metafunc.parametrize("workflow_device", ["cpu", "xpu:0", "xpu:1", *real])
@@ -111,6 +111,16 @@ class _HostSummary:
             terminalreporter.section("ComfyUI hosts")
             for line in sorted(self.lines):
                 terminalreporter.line(line)
+
+
+@pytest.fixture(scope="session")
+def host_version(request: pytest.FixtureRequest) -> str:
+    """The ComfyUI version that a test runs on.
+
+    A fixture, not a bare parameter: pytest would otherwise run the first cases of all tests,
+    then their second ones and so on, and the servers that they share would start many times.
+    """
+    return str(request.param)
 
 
 @pytest.fixture(scope="session")

@@ -6,23 +6,16 @@ one allocation. Attention is independent for every batch, head and query, so the
 come from a few smaller calls of the same function.
 """
 
-import functools
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .attention_plan import SCORE_BYTES, UNCHECKED_BYTES, Plan, plan, score_limit
+from .attention_parts import Place, assembled, can_be_split, cut, slices, wants_gradient
+from .attention_plan import SCORE_BYTES, Plan, plan
 
 if TYPE_CHECKING:
     import torch
-
-__all__ = ["Plan", "as_rank_two", "bounded_sdpa", "plan", "replacement", "score_limit"]
-
-Place = tuple[int | slice, ...]
-"""An index into the result."""
-
-_UNCHECKED_SCORES = UNCHECKED_BYTES // SCORE_BYTES
 
 
 def bounded_sdpa(
@@ -54,55 +47,12 @@ def bounded_sdpa(
     if (
         dropout_p != 0.0
         or (is_causal and mask is not None)
-        or not _can_be_split(query, key, value, mask, enable_gqa)
-        or _wants_gradient(query, key, value, mask)
+        or not can_be_split(query, key, value, mask, enable_gqa)
+        or wants_gradient(query, key, value, mask)
         or _plan_for(query, key, limit) is None
     ):
         return call(query, key, value, mask, is_causal, dropout_p)
-    return _assembled(query, _parts(call, query, key, value, mask))
-
-
-def replacement(
-    original: Callable[..., "torch.Tensor"],
-    limit_for: Callable[["torch.device"], int],
-) -> Callable[..., "torch.Tensor"]:
-    """What stands in for `scaled_dot_product_attention`: `original`, bounded on XPUs.
-
-    `limit_for` tells the bytes that one matrix of scores may take on a device now, as
-    `score_limit` does; it is asked only when a call's scores exceed UNCHECKED_BYTES. Calls on
-    every other device, and small ones without a mask, reach `original` argument for argument.
-    """
-
-    # Parameters as open as these: the original is a built-in that states no signature.
-    @functools.wraps(original)
-    def scaled_dot_product_attention(*args: Any, **kwargs: Any) -> "torch.Tensor":
-        query = args[0] if args else kwargs.get("query")
-        # is_xpu takes a twelfth of the time that device.type takes.
-        if query is None or not query.is_xpu:
-            return original(*args, **kwargs)
-        return _on_xpu(original, limit_for, *args, **kwargs)
-
-    return scaled_dot_product_attention
-
-
-def _on_xpu(
-    original: Callable[..., "torch.Tensor"],
-    limit_for: Callable[["torch.device"], int],
-    query: "torch.Tensor",
-    key: "torch.Tensor",
-    value: "torch.Tensor",
-    *args: Any,
-    **kwargs: Any,
-) -> "torch.Tensor":
-    # scores = numel / e * keys; multiplied out, it needs no division by an e of 0.
-    if query.numel() * key.shape[-2] > _UNCHECKED_SCORES * query.shape[-1]:
-        limit = limit_for(query.device)
-        return bounded_sdpa(original, query, key, value, *args, limit=limit, **kwargs)
-    if args:
-        args = (as_rank_two(args[0], query), *args[1:])
-    elif kwargs.get("attn_mask") is not None:
-        kwargs["attn_mask"] = as_rank_two(kwargs["attn_mask"], query)
-    return original(query, key, value, *args, **kwargs)
+    return assembled(query, _parts(call, query, key, value, mask))
 
 
 def as_rank_two(mask: "torch.Tensor | None", query: "torch.Tensor") -> "torch.Tensor | None":
@@ -144,76 +94,11 @@ class _Call:
         return self.original(query, key, value, attn_mask=as_rank_two(mask, query), **options)
 
 
-def _wants_gradient(*tensors: "torch.Tensor | None") -> bool:
-    import torch
-
-    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
-
-
-def _can_be_split(
-    query: "torch.Tensor",
-    key: "torch.Tensor",
-    value: "torch.Tensor",
-    mask: "torch.Tensor | None",
-    enable_gqa: bool,
-) -> bool:
-    """Whether every dimension of every tensor is the scores' own, or 1, or grouped heads."""
-    if not 2 <= query.dim() == key.dim() == value.dim():
-        return False
-    keys = key.shape[-2]
-    if value.shape[-2] != keys or key.shape[-1] != query.shape[-1]:
-        return False
-    leading = query.shape[:-2]
-    for tensor in (key, value):
-        mine = tensor.shape[:-2]
-        if enable_gqa and leading:
-            if mine[-1] != key.shape[-3] or mine[-1] == 0 or leading[-1] % mine[-1]:
-                return False
-            mine = (*mine[:-1], leading[-1])
-        if any(size not in (1, whole) for size, whole in zip(mine, leading, strict=True)):
-            return False
-    if mask is None:
-        return True
-    scores = (*query.shape[:-1], keys)
-    return mask.dim() <= len(scores) and all(
-        size in (1, whole)
-        for size, whole in zip(reversed(mask.shape), reversed(scores), strict=False)
-    )
-
-
 def _plan_for(query: "torch.Tensor", key: "torch.Tensor", limit: int) -> Plan | None:
     heads = query.shape[-3] if query.dim() > 2 else 1
     batch = query.shape[:-3].numel()
     size = max(SCORE_BYTES, query.element_size())
     return plan(batch, heads, query.shape[-2], key.shape[-2], size, limit)
-
-
-def _assembled(
-    query: "torch.Tensor", parts: "Iterator[tuple[Place, torch.Tensor]]"
-) -> "torch.Tensor":
-    where, part = next(parts)  # there is one: without scores there was no plan
-    result = _empty_result(query, part)
-    result[where] = part
-    for where, part in parts:
-        result[where] = part
-    return result
-
-
-def _empty_result(query: "torch.Tensor", part: "torch.Tensor") -> "torch.Tensor":
-    """Room for the result, with the order of query's dimensions in memory, as kernels do it.
-
-    ComfyUI's [b, heads, queries, e] is a view of [b, queries, heads, e], to which it returns
-    without a copy. The dtype is a part's, which autocast may have changed.
-    """
-    import torch
-
-    leading = sorted(range(query.dim() - 1), key=query.stride, reverse=True)
-    return torch.empty_permuted(
-        (*query.shape[:-1], part.shape[-1]),
-        (*leading, query.dim() - 1),
-        dtype=part.dtype,
-        device=part.device,
-    )
 
 
 def _parts(
@@ -252,27 +137,23 @@ def _chunks(
     group = heads // key.shape[1] if call.enable_gqa else 1
     chunks = _plan_for(query, key, call.limit) or Plan(batch, heads, queries)
     places = itertools.product(
-        _slices(batch, chunks.batch),
-        _slices(heads, _whole_groups(chunks.heads, group)),
-        _slices(queries, chunks.query_tokens),
+        slices(batch, chunks.batch),
+        slices(heads, _whole_groups(chunks.heads, group)),
+        slices(queries, chunks.query_tokens),
     )
     for place in places:
         b, h, q = place
         kv = slice(h.start // group, -(-h.stop // group))
         keys = slice(0, key.shape[-2])
-        own = None if mask is None else _cut(mask, b, h, q)
+        own = None if mask is None else cut(mask, b, h, q)
         causal = call.is_causal
         if causal and chunks.query_tokens < queries:
             # torch's causal mask starts top left: query i sees keys 0 to i, and so what
             # comes after the last query of this chunk need not be computed at all.
             causal, keys = False, slice(0, min(q.stop, key.shape[-2]))
             own = _causal_mask(q, keys.stop, query.device)
-        part = (_cut(tensor, b, kv, keys) for tensor in (key, value))
+        part = (cut(tensor, b, kv, keys) for tensor in (key, value))
         yield place, call(query[place], *part, own, causal)
-
-
-def _slices(total: int, chunk: int) -> list[slice]:
-    return [slice(start, min(start + chunk, total)) for start in range(0, total, chunk)]
 
 
 def _whole_groups(heads: int, group: int) -> int:
@@ -287,11 +168,3 @@ def _causal_mask(queries: slice, keys: int, device: "torch.device") -> "torch.Te
 
     rows = torch.arange(queries.start, queries.stop, device=device)
     return rows[:, None] >= torch.arange(keys, device=device)
-
-
-def _cut(tensor: "torch.Tensor", *ranges: slice) -> "torch.Tensor":
-    """Ranges of the dimensions before the last; one of size 1 is for all, and stays."""
-    present = ranges[max(0, len(ranges) + 1 - tensor.dim()) :]
-    sizes = tensor.shape[-1 - len(present) : -1]
-    cuts = (slice(None) if size == 1 else part for part, size in zip(present, sizes, strict=True))
-    return tensor[(..., *cuts, slice(None))]

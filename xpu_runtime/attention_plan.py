@@ -88,3 +88,13 @@ def score_limit(max_allocation_bytes: int, free_bytes: int) -> int:
     steps = max_allocation_bytes // _ALLOCATION_STEP * _ALLOCATION_STEP
     share = max(SMALLEST_LIMIT, int(free_bytes * FREE_SHARE))
     return min(steps or max_allocation_bytes, share)
+
+
+def has_fused_attention(torch_version: str) -> bool:
+    """Whether this torch has a fused attention kernel for XPUs: 2.7 and later.
+
+    https://github.com/pytorch/pytorch/pull/147614 turned oneDNN's on, in 2.7. Before it, every
+    call keeps its scores in memory. `torch_version` is `torch.__version__`: "2.6.0+xpu".
+    """
+    major, minor = torch_version.split(".")[:2]
+    return (int(major), int(minor)) >= (2, 7)

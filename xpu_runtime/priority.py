@@ -63,7 +63,7 @@ def forced(setting: str, arguments: HostArguments) -> Forced | None:
         asked.append(Forced(CPU, "--cpu"))
     if arguments.directml:
         asked.append(Forced("directml", "--directml"))
-    if len({_kind(one.request) for one in asked}) > 1:
+    if len({kind_of(one.request) for one in asked}) > 1:
         raise DeviceConflictError(
             f"{' and '.join(one.source for one in asked)} ask for different devices. Keep one of "
             "them: which one is meant cannot be guessed."
@@ -83,7 +83,7 @@ def primary(
     request = AUTO if demand is None else demand.request
     if request == "directml":
         return Primary(request, None, demand)
-    kind = _kind(choose(request, available))
+    kind = kind_of(choose(request, available))
     numbered = request != AUTO and request != kind
     if not numbered and kind == "xpu" and default_device is not None:
         request, numbered = f"xpu:{default_device}", True
@@ -91,5 +91,6 @@ def primary(
     return Primary(kind, index, demand)
 
 
-def _kind(request: str) -> str:
+def kind_of(request: str) -> str:
+    """The kind of device that a device name means: "xpu" of "xpu:1" and "xpu@uuid"."""
     return request.partition("@")[0].partition(":")[0]

@@ -98,7 +98,9 @@ def put_in_place(name: str, target: str, factory: Factory, also: tuple[str, ...]
     functools.update_wrapper(replacement, original)
     setattr(replacement, _MARK, (name, replacement))
     planned = [Replaced(place, place.own(), place.in_the_form_stored(replacement))]
-    planned += [Replaced(copy, original, replacement) for copy in copies(also, original)]
+    for copy in copies(also, original):
+        if (copy.owner, copy.attribute) != (place.owner, place.attribute):
+            planned.append(Replaced(copy, original, replacement))
     try:
         for replaced in planned:
             replaced.place.put(replaced.ours)

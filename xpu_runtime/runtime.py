@@ -3,8 +3,9 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
-from . import devices, host
+from . import devices, host, server_hooks
 from .devices import Device, DeviceAbsentError
 from .log import LOGGER
 from .memory import MemoryReader, allocation_setting
@@ -28,6 +29,8 @@ class Runtime:
 
 _running: Runtime | None = None
 
+_Result = TypeVar("_Result")
+
 
 def running() -> Runtime | None:
     """What `begin` decided in this process, or None before it was called."""
@@ -49,7 +52,7 @@ def begin(environ: Mapping[str, str] = os.environ) -> Runtime:
 
 
 def start(environ: Mapping[str, str] = os.environ) -> Runtime:
-    """Install all seams, and log how they stand. Raises what `begin` raises.
+    """Install all seams, log how they stand, equip the server. Raises what `begin` raises.
 
     Raises `SeamError` too if a seam that COMFYUI_IPEX_REQUIRE names cannot be installed.
     """
@@ -59,10 +62,11 @@ def start(environ: Mapping[str, str] = os.environ) -> Runtime:
         required = names("COMFYUI_IPEX_REQUIRE", environ)
         disabled = names("COMFYUI_IPEX_DISABLE", environ)
         log_statuses(runtime.installation.install(disabled, required))
+    server_hooks.attach(runtime)
     return runtime
 
 
-def or_exit(call: Callable[[], Runtime]) -> Runtime:
+def or_exit(call: Callable[[], _Result]) -> _Result:
     """`call()`, or the end of the process where a setting cannot be met.
 
     The host would log an exception and go on, on a device that the user has ruled out.
@@ -80,8 +84,9 @@ def _begun(environ: Mapping[str, str]) -> Runtime:
     chosen = primary(demand, arguments.default_device, found)
     if demand is not None and chosen.kind == devices.CPU and host.runs_on_gpu():
         raise DeviceConflictError(
-            f"{demand.source} came too late: ComfyUI runs on a GPU already, because "
-            "prestartup_script.py of this extension was not run. Start ComfyUI with --cpu."
+            f"{demand.source} came too late: ComfyUI runs on a GPU already, because it imported "
+            "comfy.model_management before prestartup_script.py of this extension was run. Start "
+            "ComfyUI with --cpu."
         )
     circumstances = Circumstances(
         primary=chosen,
@@ -99,10 +104,11 @@ def _begun(environ: Mapping[str, str]) -> Runtime:
 
 
 def log_statuses(statuses: Sequence[SeamStatus]) -> None:
-    """One line a change that was made or could not be; the rest only for debugging."""
-    quiet = (SeamState.NOT_NEEDED,)
+    """One line for what was changed, and a warning for each change that could not be made."""
+    installed = [status.seam for status in statuses if status.state is SeamState.INSTALLED]
+    if installed:
+        LOGGER.info("comfyui-ipex changed %d functions: %s", len(installed), ", ".join(installed))
     for status in statuses:
-        level = LOGGER.debug if status.state in quiet else LOGGER.info
-        if status.state is SeamState.UNSUPPORTED:
-            level = LOGGER.warning
+        wanting = status.state in (SeamState.UNSUPPORTED, SeamState.OVERWRITTEN)
+        level = LOGGER.warning if wanting else LOGGER.debug
         level("comfyui-ipex: %s: %s. Without it: %s.", status.seam, status.text, status.reason)

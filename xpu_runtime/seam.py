@@ -26,8 +26,9 @@ class Seam:
     not_needed: Callable[[], str | None]
     """Why this system does without the seam, or None if it needs it."""
     also: tuple[str, ...] = ()
-    """Places "module:attribute" in host modules that may hold a copy of the original. A copy is
-    replaced too if its module is loaded and it is the identical object."""
+    """Places "module:attribute" in host modules that may hold a copy of the original; "comfy.*"
+    stands for all modules of such names. A copy is replaced too if its module is loaded and it
+    is the identical object."""
 
 
 class SeamState(Enum):

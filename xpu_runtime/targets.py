@@ -1,5 +1,6 @@
 """The attributes that seams replace: found by name, read as they are stored, put back exactly."""
 
+import fnmatch
 import importlib
 import inspect
 import sys
@@ -103,12 +104,21 @@ def find(target: str) -> Place:
 
 
 def copies(names: tuple[str, ...], original: object) -> Iterator[Place]:
-    """Those of the "module:attribute" `names` that hold `original` itself. Imports nothing."""
+    """Those of the "module:attribute" `names` that hold `original` itself. Imports nothing.
+
+    The module may be a pattern of `fnmatch`, "comfy.*", for all loaded modules of such names. A
+    module that was loaded under several names counts once.
+    """
+    seen: set[tuple[int, str]] = set()
     for name in names:
-        module, _, attribute = name.partition(":")
-        place = Place(name, sys.modules.get(module), attribute)  # type: ignore[arg-type]
-        if isinstance(place.owner, ModuleType) and place.own() is original:
-            yield place
+        pattern, _, attribute = name.partition(":")
+        for module in [m for m in list(sys.modules) if fnmatch.fnmatchcase(m, pattern)]:
+            place = Place(f"{module}:{attribute}", sys.modules[module], attribute)
+            if not isinstance(place.owner, ModuleType) or place.own() is not original:
+                continue
+            if (id(place.owner), attribute) not in seen:
+                seen.add((id(place.owner), attribute))
+                yield place
 
 
 def wrapped_chain(stored: Any) -> Iterator[Any]:

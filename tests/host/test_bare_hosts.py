@@ -2,20 +2,17 @@
 
 import functools
 import re
-import subprocess
 from pathlib import Path
 
 import hosts
 import models
 import probes
 import pytest
-from comfyui_ipex.launcher.folders import child_environment
 from conftest import REPOSITORY
 from servers import TWO_CARDS, Configuration, ServerPool, workflow
+from starts import base_folder, start
 
 pytestmark = pytest.mark.host
-
-START_SECONDS = 300
 
 SMALL_CARDS = ("--device", "a770", "--count", "2", "--memory", "3GiB")
 INTEGRATED = ("--device", "lunar_lake", "--memory", "64GiB")
@@ -30,6 +27,8 @@ CHECKS = {
         "level_zero_oom_is_not_oom",
         "attention_exceeds_the_allocation_limit",
         "sub_quadratic_attention_exceeds_the_allocation_limit",
+        "split_attention_exceeds_the_allocation_limit",
+        "vae_slice_attention_exceeds_the_allocation_limit",
         "upscaler_stays_on_the_card_after_an_error",
     ),
     INTEGRATED: (
@@ -107,45 +106,36 @@ def test_this_extension_repairs_what_the_table_says(
     assert seen == (table()[check][version] and not repaired()[check])
 
 
-def start_bare(host_version: str, base: Path, python_path: Path | None = None) -> tuple[int, str]:
-    """Start a host without this extension and without a card; its exit status and words."""
-    host = hosts.installed(host_version)
-    (base / "custom_nodes").mkdir(parents=True)
-    command = [str(host.python), "main.py", "--base-directory", str(base)]
-    command += ["--database-url", "sqlite:///:memory:", "--quick-test-for-ci"]
-    environment = {**child_environment(), **probes.NO_REAL_GPU}
-    if python_path is not None:
-        environment["PYTHONPATH"] = str(python_path)
-        command.append("--cpu")
-    done = subprocess.run(
-        command,
-        cwd=host.tree.path,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=START_SECONDS,
-        check=False,
+@pytest.mark.parametrize("extension", [False, True], ids=["bare", "extended"])
+def test_start_dies_without_a_gpu(host_version: str, tmp_path: Path, extension: bool) -> None:
+    check = "start_dies_without_a_gpu"
+    done = start(host_version, base_folder(tmp_path, extension))
+    died = done.status != 0 and (
+        re.search(r"NVIDIA driver|not compiled with CUDA", done.words) is not None
     )
-    return done.returncode, done.stdout
-
-
-def test_start_dies_without_a_gpu(host_version: str, tmp_path: Path) -> None:
-    status, words = start_bare(host_version, tmp_path)
-    died = status != 0 and re.search(r"NVIDIA driver|not compiled with CUDA", words) is not None
     version = hosts.installed(host_version).version
-    assert died == table()["start_dies_without_a_gpu"][version], words[-2000:]
+    shows = table()[check][version] and not (extension and repaired()[check])
+    assert died == shows, done.words[-2000:]
+    assert died or done.status == 0, done.words[-2000:]
+    assert extension == ("so ComfyUI runs on the CPU. Why: " in done.words)
 
 
-def test_mismatched_ipex_ends_the_process(host_version: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("extension", [False, True], ids=["bare", "extended"])
+def test_mismatched_ipex_ends_the_process(
+    host_version: str, tmp_path: Path, extension: bool
+) -> None:
     """IPEX 2.7 to 2.10 end the process when torch is not exactly theirs; this stand-in does."""
+    check = "mismatched_ipex_ends_the_process"
     package = tmp_path / "site" / "intel_extension_for_pytorch"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("import os\nos._exit(127)\n")
-    status, words = start_bare(host_version, tmp_path / "base", tmp_path / "site")
-    assert status in (0, 127), words[-2000:]
+    base = base_folder(tmp_path / "base", extension)
+    done = start(host_version, base, ("--cpu",), python_path=tmp_path / "site")
+    assert done.status in (0, 127), done.words[-2000:]
     version = hosts.installed(host_version).version
-    assert (status == 127) == table()["mismatched_ipex_ends_the_process"][version]
+    shows = table()[check][version] and not (extension and repaired()[check])
+    assert (done.status == 127) == shows
+    assert extension == ("pip uninstall intel_extension_for_pytorch" in done.words)
 
 
 def second_card(version: str, extension: bool) -> Configuration:

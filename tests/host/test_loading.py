@@ -1,5 +1,6 @@
 """The extension in each host: what it adds, what it costs, what it leaves alone."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.host
 
 @pytest.fixture(scope="module")
 def loading(host_version: str) -> dict[str, Any]:
-    """What loading the extension did in a process of the host, with no GPU in sight."""
+    """What prestart and loading did in a process of the host, with no GPU in sight."""
     return dict(probes.ask(hosts.installed(host_version), "load_extension", str(REPOSITORY)))
 
 
@@ -30,10 +31,37 @@ def test_without_an_xpu_nothing_in_model_management_changes(loading: dict[str, A
     assert loading["changed"] == []
 
 
+# The host registers the pack under its path, with dots replaced.
+OWN = str(REPOSITORY).replace(".", "_x_")
+
+
 def test_loading_imports_nothing_but_the_extension(loading: dict[str, Any]) -> None:
-    # The host registers the pack under its path, with dots replaced.
-    own = str(REPOSITORY).replace(".", "_x_")
-    assert [module for module in loading["modules"] if not module.startswith(own)] == []
+    assert [module for module in loading["modules"] if not module.startswith(OWN)] == []
+
+
+def test_prestart_imports_nothing_but_the_extension_and_the_standard_library(
+    loading: dict[str, Any],
+) -> None:
+    foreign = {
+        module.partition(".")[0]
+        for module in loading["prestart"]["modules"]
+        if not module.startswith(OWN)
+    }
+    assert foreign <= sys.stdlib_module_names
+    assert f"{OWN}.xpu_runtime.prestart" in loading["prestart"]["modules"]
+
+
+def test_prestart_prints_and_logs_nothing_where_nothing_is_needed(
+    loading: dict[str, Any],
+) -> None:
+    assert loading["prestart"]["printed"] == ""
+    assert loading["prestart"]["log"] == []
+
+
+def test_the_pack_takes_up_the_modules_that_prestart_loaded(loading: dict[str, Any]) -> None:
+    runtime = f"{OWN}.xpu_runtime.runtime"
+    assert runtime in loading["prestart"]["modules"]
+    assert runtime not in loading["modules"]
 
 
 def test_loading_prints_nothing_and_logs_one_line(loading: dict[str, Any]) -> None:

@@ -58,8 +58,8 @@ def test_weights_that_are_streamed_give_the_cpus_picture(
 def test_fp8_weights_give_the_cpus_picture(pool: ServerPool, host_version: str) -> None:
     fp8 = ("--fp8_e4m3fn-unet",)
     workflow = servers.workflow("txt2img", "auto")
+    plain = pool.get(Configuration(host_version)).run_fresh(workflow).images[0]
     on_cpu = pool.get(Configuration(host_version, ("--cpu", *fp8))).run_fresh(workflow).images[0]
     card = pool.get(Configuration(host_version, fp8, emulator=CARD)).run_fresh(workflow).images[0]
-    plain = pool.get(Configuration(host_version)).run_fresh(workflow).images[0]
     assert np.abs(card.astype(int) - on_cpu.astype(int)).mean() <= 1
     assert not np.array_equal(on_cpu, plain), "the weights were not stored in fp8"

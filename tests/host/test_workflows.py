@@ -3,11 +3,13 @@
 "xpu" is the emulated device of tests/xpu_emulator, never Intel hardware.
 """
 
+from typing import Any
+
 import hosts
 import numpy as np
 import pytest
 import servers
-from servers import Run, ServerPool
+from servers import Configuration, Run, ServerPool
 
 pytestmark = pytest.mark.host
 
@@ -43,6 +45,34 @@ def test_a_workflow_is_repeatable_and_equals_the_reference_host_on_the_cpu(
         assert np.array_equal(one, other), "the same configuration gave other pixels"
         difference = np.abs(one.astype(int) - expected.astype(int)).max()
         assert difference <= 1, f"{difference} LSB away from the reference host"
+
+
+def without_our_nodes(workflow: dict[str, Any]) -> dict[str, Any]:
+    """The same workflow for a bare host: what a node of ours hands on comes from before it."""
+    ours = {key for key, node in workflow.items() if node["class_type"].startswith("Ipex")}
+    sources = {key: workflow[key]["inputs"]["model"] for key in ours}
+    for node in workflow.values():
+        for name, value in node["inputs"].items():
+            if isinstance(value, list) and value[0] in ours:
+                node["inputs"][name] = sources[value[0]]
+    return {key: node for key, node in workflow.items() if key not in ours}
+
+
+def test_without_an_xpu_this_extension_changes_no_byte(
+    pool: ServerPool, host_version: str, pytestconfig: pytest.Config
+) -> None:
+    """In the dtypes that the host chooses itself, on the CPU and on a real NVIDIA card."""
+    nvidia = [((), True)] if pytestconfig.getoption("--cuda") else []
+    for arguments, sees_card in [(("--cpu",), False), *nvidia]:
+        for name in ("txt2img", "img2img"):
+            bare, extended = (
+                pool.get(
+                    Configuration(host_version, arguments, extension=extension, nvidia=sees_card)
+                ).run_fresh(without_our_nodes(servers.workflow(name)))
+                for extension in (False, True)
+            )
+            for one, other in zip(bare.images, extended.images, strict=True):
+                assert np.array_equal(one, other), f"{name} with {arguments or 'the NVIDIA card'}"
 
 
 def test_prompt_image_lora_and_controlnet_change_the_picture(reference: dict[str, Run]) -> None:

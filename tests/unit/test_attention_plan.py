@@ -4,8 +4,13 @@ import itertools
 import random
 
 import pytest
-from comfyui_ipex.xpu_runtime.attention import Plan, plan, score_limit
-from comfyui_ipex.xpu_runtime.attention_plan import SMALLEST_LIMIT
+from comfyui_ipex.xpu_runtime.attention_plan import (
+    SMALLEST_LIMIT,
+    Plan,
+    has_fused_attention,
+    plan,
+    score_limit,
+)
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -97,3 +102,19 @@ def test_known_models(sizes: tuple[int, ...], limit: int, expected: Plan | None)
 )
 def test_the_limit_of_a_device(largest: int, free: int, limit: int) -> None:
     assert score_limit(largest, free) == limit
+
+
+@pytest.mark.parametrize(
+    ("version", "fused"),
+    [
+        ("2.4.1+cu121", False),
+        ("2.6.0+xpu", False),
+        ("2.7.0+xpu", True),
+        ("2.7.0a0+git1234567", True),
+        ("2.10.0.dev20251208+xpu", True),
+        ("3.0.0", True),
+        ("1.13.1", False),
+    ],
+)
+def test_the_first_torch_with_fused_attention_on_xpus(version: str, fused: bool) -> None:
+    assert has_fused_attention(version) is fused

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as functional
-from comfyui_ipex.xpu_runtime.attention import bounded_sdpa, replacement, score_limit
-from comfyui_ipex.xpu_runtime.attention_plan import UNCHECKED_BYTES
+from comfyui_ipex.xpu_runtime.attention import bounded_sdpa
+from comfyui_ipex.xpu_runtime.attention_plan import UNCHECKED_BYTES, score_limit
+from comfyui_ipex.xpu_runtime.decisions.attention import scaled_dot_product_attention
 from xpu_emulator import DeviceSpec, EmulatedXpu
 from xpu_emulator.profiles import A770
 
@@ -56,7 +57,7 @@ def test_no_allocation_exceeds_the_cards_limit(
     with pytest.raises(torch.OutOfMemoryError):
         sdpa(*inputs, **options)
     emulated.reset_counters()
-    result = replacement(sdpa, limit_of_the_card)(*inputs, **options)
+    result = scaled_dot_product_attention(limit_of_the_card)(sdpa)(*inputs, **options)
     counters = emulated.devices[0].counters()
     assert counters["ooms"] == 0
     assert counters["h2d"]["count"] == counters["d2h"]["count"] == counters["items"] == 0
@@ -83,7 +84,7 @@ def test_a_share_of_free_memory_is_enough(
         sdpa(*inputs, attn_mask=mask)
     torch.xpu.empty_cache()
     emulated.reset_counters()
-    result = replacement(sdpa, limit_of_the_card)(*inputs, attn_mask=mask)
+    result = scaled_dot_product_attention(limit_of_the_card)(sdpa)(*inputs, attn_mask=mask)
     assert emulated.devices[0].counters()["ooms"] == 0
     assert torch.isfinite(result).all().item()
 
@@ -116,7 +117,7 @@ def test_what_fits_is_the_same_call(emulated_xpu: Make, attention: str) -> None:
     expected = sdpa(*inputs, scale=0.5)
     plain = emulated.devices[0].counters(), emulated.devices[0].op_calls()
     emulated.reset_counters()
-    result = replacement(sdpa, never)(*inputs, scale=0.5)
+    result = scaled_dot_product_attention(never)(sdpa)(*inputs, scale=0.5)
     assert (emulated.devices[0].counters(), emulated.devices[0].op_calls()) == plain
     assert torch.equal(result, expected)
 
@@ -137,7 +138,7 @@ def test_memory_is_asked_for_above_the_floor_only(emulated_xpu: Make) -> None:
         calls.append((args, kwargs))
         return query
 
-    bounded = replacement(original, limit_for)
+    bounded = scaled_dot_product_attention(limit_for)(original)
     for count in (heads, heads + 1):
         query = torch.empty(1, count, tokens, 8, device="xpu")
         assert bounded(query, query, query) is query
@@ -155,7 +156,7 @@ def test_a_rank_four_mask_is_squeezed_even_in_small_calls(emulated_xpu: Make) ->
         seen.append((args[3] if len(args) > 3 else kwargs["attn_mask"]).dim())
         return sdpa(*args, **kwargs)
 
-    bounded = replacement(original, never)
+    bounded = scaled_dot_product_attention(never)(original)
     by_keyword = bounded(*inputs, attn_mask=mask)
     by_position = bounded(*inputs, mask, 0.0)
     assert seen == [2, 2]
@@ -173,7 +174,7 @@ def test_other_devices_get_the_identical_call(device: str) -> None:
 
     query = torch.empty(1, 64, 4096, 8, device=device)
     mask = torch.empty(1, 1, 4096, 4096, device=device)
-    bounded = replacement(original, never)
+    bounded = scaled_dot_product_attention(never)(original)
     assert bounded(query, query, query, mask, 0.0, is_causal=False) == "result"
     assert bounded(query, query, query, attn_mask=mask, surprise=1) == "result"
     (first, options), (second, more) = seen
@@ -192,7 +193,7 @@ def test_a_second_card_is_judged_by_its_own_memory(emulated_xpu: Make) -> None:
         return 64 * MIB
 
     inputs = tensors(1, 8, 2048, 8, device="xpu:1")
-    assert replacement(sdpa, limit_for)(*inputs).device == torch.device("xpu:1")
+    assert scaled_dot_product_attention(limit_for)(sdpa)(*inputs).device == torch.device("xpu:1")
     assert asked == ["xpu:1"]
 
 

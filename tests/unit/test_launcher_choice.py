@@ -1,4 +1,4 @@
-"""Which torch is installed and which device the server starts on, by hardware."""
+"""Which device the launcher starts the server on, and what it says about it."""
 
 from pathlib import Path
 
@@ -7,51 +7,13 @@ from comfyui_ipex.launcher.choice import decide
 from comfyui_ipex.launcher.cli import parser, requested_device
 from comfyui_ipex.launcher.environment import TorchProbe
 from comfyui_ipex.launcher.errors import SetupError
-from comfyui_ipex.launcher.hardware import Hardware, detect
 from comfyui_ipex.launcher.server import ServerCommand
+from comfyui_ipex.xpu_runtime.hardware import Hardware
 
 NO_GPU = Hardware(nvidia=False, intel=False)
 INTEL = Hardware(nvidia=False, intel=True)
 NVIDIA = Hardware(nvidia=True, intel=False)
 BOTH = Hardware(nvidia=True, intel=True)
-
-
-def machine(root: Path, *, vendors: tuple[str, ...] = (), files: tuple[str, ...] = ()) -> Path:
-    """A file tree with the given render nodes and device files."""
-    for number, vendor in enumerate(vendors):
-        device = root / f"sys/class/drm/renderD{128 + number}/device"
-        device.mkdir(parents=True)
-        (device / "vendor").write_text(vendor + "\n")
-    for file in files:
-        (root / file).parent.mkdir(parents=True, exist_ok=True)
-        (root / file).touch()
-    return root
-
-
-@pytest.mark.parametrize(
-    ("vendors", "files", "hardware", "backend"),
-    [
-        ((), (), NO_GPU, "cpu"),
-        (("0x8086",), (), INTEL, "xpu"),
-        (("0x1002", "0x8086"), (), INTEL, "xpu"),
-        (("0x1002",), (), NO_GPU, "cpu"),
-        ((), ("dev/nvidiactl",), NVIDIA, "default"),
-        ((), ("usr/lib/wsl/lib/libcuda.so.1",), NVIDIA, "default"),
-        (("0x10de", "0x8086"), ("proc/driver/nvidia/version",), BOTH, "default"),
-        # An NVIDIA card without NVIDIA's driver cannot run CUDA.
-        (("0x10de", "0x8086"), (), INTEL, "xpu"),
-    ],
-)
-def test_hardware_decides_the_torch_build(
-    tmp_path: Path,
-    vendors: tuple[str, ...],
-    files: tuple[str, ...],
-    hardware: Hardware,
-    backend: str,
-) -> None:
-    found = detect(machine(tmp_path, vendors=vendors, files=files))
-    assert found == hardware
-    assert found.torch_backend == backend
 
 
 @pytest.mark.parametrize(
@@ -87,10 +49,23 @@ def test_running_on_the_cpu_comes_with_the_reason(
     assert reason in decide("auto", hardware, TorchProbe(torch, 0, 0)).reason
 
 
-def test_a_forced_device_that_is_absent_is_an_error_with_a_remedy() -> None:
-    with pytest.raises(SetupError, match="'xpu' was asked for") as caught:
-        decide("xpu", INTEL, TorchProbe("2.14.1+xpu", 0, 0))
-    assert "compute runtime" in caught.value.remedy
+@pytest.mark.parametrize(
+    ("request_", "hardware", "probe", "remedy"),
+    [
+        ("xpu", INTEL, TorchProbe("2.14.1+xpu", 0, 0), "compute runtime"),
+        ("xpu", INTEL, TorchProbe("2.14.1+cu130", 0, 0), "xpu index can be reached"),
+        # What is said is about the maker that was asked for.
+        ("xpu", BOTH, TorchProbe("2.14.1+cu130", 1, 0), "was not built for XPU"),
+        ("cuda", INTEL, TorchProbe("2.14.1+xpu", 0, 1), "no NVIDIA driver"),
+        ("xpu:7", INTEL, TorchProbe("2.14.1+xpu", 0, 2), "one of: xpu:0, xpu:1, cpu"),
+    ],
+)
+def test_a_forced_device_that_is_absent_is_an_error_with_a_remedy(
+    request_: str, hardware: Hardware, probe: TorchProbe, remedy: str
+) -> None:
+    with pytest.raises(SetupError, match=f"'{request_}' was asked for") as caught:
+        decide(request_, hardware, probe)
+    assert remedy in caught.value.remedy
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from comfyui_ipex.launcher import commands, environment
 from comfyui_ipex.launcher.environment import Environment
 from comfyui_ipex.launcher.errors import FALLBACK_REMEDY, SetupError, remedy_for
-from comfyui_ipex.launcher.hardware import Hardware
+from comfyui_ipex.xpu_runtime.hardware import Hardware
 
 NO_GPU = Hardware(nvidia=False, intel=False)
 INTEL = Hardware(nvidia=False, intel=True)

@@ -224,6 +224,32 @@ def test_copies_of_the_original_are_replaced_and_restored(host: Any) -> None:
     assert vars(other) == before
 
 
+def test_a_pattern_finds_copies_in_all_loaded_modules_of_such_names(host: Any) -> None:
+    original = host.free_memory
+    held = [add_module(f"toy_host.{name}", memory=original) for name in ("flux", "ldm.wan")]
+    sys.modules["toy_host.alias"] = held[0]
+    sys.modules["toy_host.odd"] = {"memory": original}  # type: ignore[assignment]
+    others = [add_module("toy_pack", memory=original), add_module("toy_host.x", memory=ours)]
+    before = [dict(vars(module)) for module in others]
+    loaded = set(sys.modules)
+    installation = Installation([seam(also=("toy_host.*:memory", "toy_host.flux:memory"))])
+    assert installation.install()[0].text == "installed"
+    assert all(module.memory is host.free_memory for module in held)
+    assert installation.uninstall()[0].text == "removed"
+    assert all(module.memory is original for module in held)
+    assert [dict(vars(module)) for module in others] == before
+    assert set(sys.modules) == loaded
+
+
+def test_a_pattern_that_also_names_the_target_replaces_it_once(host: Any) -> None:
+    original = host.free_memory
+    installation = Installation([seam(also=("toy_host.*:free_memory",))])
+    installation.install()
+    assert host.free_memory.__wrapped__ is original
+    assert installation.uninstall()[0].text == "removed"
+    assert host.free_memory is original
+
+
 def test_a_copy_that_was_overwritten_is_named_and_left_alone(host: Any) -> None:
     attention = add_module("toy_attention", memory=host.free_memory)
     installation = Installation([seam(also=COPIES)])

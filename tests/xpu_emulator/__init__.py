@@ -45,13 +45,20 @@ def __getattr__(name: str) -> object:
 
 
 def install(
-    devices: Iterable[DeviceRequest] = ("a770",), options: Options | None = None
+    devices: Iterable[DeviceRequest] = ("a770",),
+    options: Options | None = None,
+    *,
+    beside_cuda: bool = False,
 ) -> EmulatedXpu:
     """Give this process emulated XPUs and return the hand on them.
 
     `devices` are names of profiles, profiles, or DeviceSpecs; 0 to 4 of them.
     Call it right after torch is imported for the first time. It cannot be undone,
     but ``current().configure([])`` leaves no device visible.
+
+    With `beside_cuda` a CUDA GPU of this process stays what it is, and torch's one accelerator:
+    XPU tensors compute, and what torch asks of "the" accelerator (autograd, pinned memory,
+    ``torch.accelerator``, ``with stream``) goes to CUDA.
 
     Raises InstallError (a RuntimeError) when torch has a real accelerator, is too
     old, or has already settled that it has none; BuildError when the C++ part
@@ -62,7 +69,7 @@ def install(
         raise RuntimeError("The emulated XPU is installed. Use xpu_emulator.current().configure().")
     from .installation import install_into_torch
 
-    _current = install_into_torch(devices, options)
+    _current = install_into_torch(devices, options, beside_cuda)
     return _current
 
 

@@ -74,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     group.add_argument("--poison", action="store_true", help="fill fresh memory with NaN")
     group.add_argument("--attention", choices=("fused", "math"), default="fused")
     group.add_argument("--rng-like-cpu", action="store_true", help="draw the CPU's numbers")
+    group.add_argument("--beside-cuda", action="store_true", help="leave a CUDA GPU in place")
     group.add_argument("--deny", action="append", default=[], metavar="OP", help="refuse aten::OP")
     group.add_argument(
         "--report", type=Path, help="write counters there at exit, and on SIGUSR1 (JSON)"
@@ -131,7 +132,7 @@ def emulate(arguments: Sequence[str]) -> list[str]:
         parser.error(str(error))
 
     def install() -> None:
-        emulated = xpu_emulator.install(devices, options)
+        emulated = xpu_emulator.install(devices, options, beside_cuda=parsed.beside_cuda)
         if parsed.fail_alloc:
             for device in emulated.devices:
                 device.fail_allocation(parsed.fail_alloc)

@@ -20,7 +20,7 @@ class InstallError(RuntimeError):
     """This torch, or this process, cannot get an emulated XPU."""
 
 
-def check_torch() -> None:
+def check_torch(beside_cuda: bool = False) -> None:
     """Raise InstallError when this torch cannot be given an emulated XPU."""
     version = str(torch.__version__)
     if torch._C._has_xpu or getattr(torch.version, "xpu", None):
@@ -28,7 +28,7 @@ def check_torch() -> None:
             f"torch {version} is built for real XPUs, which the emulated one would shadow. Use a "
             "torch for the CPU, in an environment of its own."
         )
-    if torch.cuda.is_available():
+    if torch.cuda.is_available() and not beside_cuda:
         raise InstallError(
             "This process sees a CUDA GPU, and torch supports one kind of accelerator at a time. "
             "Set CUDA_VISIBLE_DEVICES to an empty string, or use a torch for the CPU."
@@ -61,17 +61,19 @@ def unchecked_ops() -> list[str]:
 
 
 def install_into_torch(
-    devices: Iterable[DeviceRequest], options: Options | None = None
+    devices: Iterable[DeviceRequest], options: Options | None = None, beside_cuda: bool = False
 ) -> EmulatedXpu:
     """Do the work of xpu_emulator.install; see there."""
-    check_torch()
+    check_torch(beside_cuda)
     specs = visible_devices(devices)
     library = build.load(str(torch.__version__))
-    library.register_hooks()
+    library.register_hooks(beside_cuda)
     library.set_unchecked_ops(unchecked_ops())
     emulated = EmulatedXpu(library)
-    torch_xpu.hide_cuda()
-    torch_xpu.announce_xpu()
+    if not beside_cuda:
+        torch_xpu.hide_cuda()
+        torch_xpu.announce_xpu()
+        torch_xpu.become_the_accelerator(library)
     torch_xpu.install_functions(library, initialise=lambda: None)
     emulated.configure(specs, options)
     return emulated

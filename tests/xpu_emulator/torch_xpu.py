@@ -58,6 +58,11 @@ def announce_xpu() -> None:
     torch.version.xpu = _XPU_TOOLKIT_VERSION
 
 
+def become_the_accelerator(library: types.ModuleType) -> None:
+    """Make ``torch.accelerator`` count these devices."""
+    torch._C._accelerator_deviceCount = library.xpu_getDeviceCount
+
+
 def _stream_base(library: types.ModuleType) -> type:
     class _XpuStreamBase(torch.Stream):
         """What torch.xpu.Stream derives from in a build with XPU."""
@@ -158,7 +163,6 @@ def install_functions(library: types.ModuleType, initialise: Callable[[], None])
     core._xpu_getStreamFromExternal = _unsupported("SYCL queues to share")
     core._xpu_recordMemoryHistory = _unsupported("allocation history")
     core._xpu_sleep = _unsupported("device clock")
-    core._accelerator_deviceCount = library.xpu_getDeviceCount
     _install_fork_check()
     _replace_streams(library)
     torch.xpu._exchange_device = library.xpu_exchangeDevice

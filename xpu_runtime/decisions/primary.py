@@ -56,9 +56,15 @@ def primary_device(chosen: Primary) -> Callable[[Callable[..., Any]], Callable[.
             with asking_about(chosen.kind):
                 device = original()
             # Not with --cpu and the like, where the host does without any GPU.
-            if chosen.index is None or device.type != chosen.kind:
+            if device.type not in ("cuda", "xpu"):
                 return device
-            return torch.device(chosen.kind, chosen.index)
+            if chosen.index is not None:
+                return torch.device(chosen.kind, chosen.index)
+            if device.type == chosen.kind:
+                return device
+            # The host makes a device of CUDA's bare index, which torch takes for the one
+            # accelerator that it believes in; beside an XPU that need not be CUDA.
+            return torch.device(chosen.kind, getattr(torch, chosen.kind).current_device())
 
         return get_torch_device
 

@@ -41,6 +41,7 @@ import xpu_emulator  # noqa: E402
 from comfy.cli_args import LatentPreviewMethod, args  # noqa: E402
 from comfy.ldm.flux import layers as flux_layers  # noqa: E402
 from comfy.ldm.modules import attention  # noqa: E402
+from comfy.ldm.modules.diffusionmodules import model as vae_model  # noqa: E402
 
 GIB = 1 << 30
 MIB = 1 << 20
@@ -131,26 +132,34 @@ def level_zero_oom_is_not_oom() -> bool:
     return False
 
 
-def _attention_fails(function: Callable[..., torch.Tensor]) -> bool:
-    """4096 tokens in 8 heads on a card that grants 64 MiB at once, without a fused kernel."""
+def _exceeds_the_limit(function: Callable[..., torch.Tensor], *shape: int, **options: int) -> bool:
+    """A card that grants 64 MiB at once and has no fused kernel: is it asked for more?"""
     CARDS.set_options(attention="math")
     CARDS.devices[0].change(max_allocation=64 * MIB)
-    query = torch.randn(1, 4096, 8 * 40, dtype=torch.float16).to(XPU)
-    try:
-        function(query, query, query, heads=8)
-    except torch.OutOfMemoryError:
-        return True
-    return False
+    query = torch.randn(shape, dtype=torch.float16).to(XPU)
+    with contextlib.suppress(torch.OutOfMemoryError):
+        function(query, query, query, **options)
+    return bool(CARDS.devices[0].counters()["ooms"] > 0)
 
 
 def attention_exceeds_the_allocation_limit() -> bool:
-    """The host's default attention on XPU."""
-    return _attention_fails(attention.attention_pytorch)
+    """The host's default attention on XPU: 4096 tokens in 8 heads."""
+    return _exceeds_the_limit(attention.attention_pytorch, 1, 4096, 8 * 40, heads=8)
 
 
 def sub_quadratic_attention_exceeds_the_allocation_limit() -> bool:
     """--use-quad-cross-attention, which is meant to save memory."""
-    return _attention_fails(attention.attention_sub_quad)
+    return _exceeds_the_limit(attention.attention_sub_quad, 1, 4096, 8 * 40, heads=8)
+
+
+def split_attention_exceeds_the_allocation_limit() -> bool:
+    """--use-split-cross-attention, with a number of tokens that its steps do not divide."""
+    return _exceeds_the_limit(attention.attention_split, 1, 65 * 63, 8 * 40, heads=8)
+
+
+def vae_slice_attention_exceeds_the_allocation_limit() -> bool:
+    """What a VAE computes with either of these options: four pictures of 520x504."""
+    return _exceeds_the_limit(vae_model.normal_attention, 4, 40, 65, 63)
 
 
 class InjectedError(Exception):

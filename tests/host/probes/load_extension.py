@@ -6,6 +6,7 @@ Prints one line of JSON.
 
 import asyncio
 import contextlib
+import importlib.util
 import inspect
 import io
 import json
@@ -13,6 +14,8 @@ import logging
 import sys
 import tempfile
 import time
+import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,36 +63,72 @@ def load_an_empty_pack() -> None:
         load_pack(pack)
 
 
+def run_prestart(folder: Path) -> None:
+    """Run a pack's prestartup_script.py as the host's main.py does."""
+    script = folder / "prestartup_script.py"
+    spec = importlib.util.spec_from_file_location(str(script.with_suffix("")), script)
+    assert spec is not None
+    assert spec.loader is not None
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+
+
+def take_state_after_import(repository: Path, state: dict[str, Any]) -> None:
+    """Fill `state` with the model management's own, before anybody who listens changes it.
+
+    Who is asked first listens outside: call this before others do.
+    """
+    package = types.ModuleType("comfyui_ipex_for_the_probe")
+    package.__path__ = [str(repository)]
+    sys.modules[package.__name__] = package
+    hook = importlib.import_module(f"{package.__name__}.xpu_runtime.import_hook")
+    name = "comfy.model_management"
+    hook.around_import(name, lambda: None, lambda: state.update(public_state(sys.modules[name])))
+
+
+@contextlib.contextmanager
+def observed(answer: dict[str, Any]) -> Iterator[None]:
+    """Fill `answer` with what happens inside: modules, what is printed, seconds and bytes."""
+    printed = io.StringIO()
+    before = set(sys.modules)
+    process = psutil.Process()
+    memory = process.memory_info().rss
+    began = time.perf_counter()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        yield
+    answer["seconds"] = time.perf_counter() - began
+    answer["bytes"] = process.memory_info().rss - memory
+    answer["modules"] = sorted(set(sys.modules) - before)
+    answer["printed"] = printed.getvalue()
+
+
 def load(repository: Path) -> dict[str, Any]:
-    """Load the extension as the host does, and say what happened."""
+    """Prestart and load the extension as the host does, and say what happened."""
+    import folder_paths  # noqa: F401  (main.py has imported it when it runs prestart scripts)
+
+    records = Records()
+    logging.getLogger().addHandler(records)
+    logging.getLogger().setLevel(logging.INFO)
+    state: dict[str, Any] = {}
+    take_state_after_import(repository, state)
+    prestart: dict[str, Any] = {}
+    with observed(prestart):
+        run_prestart(repository)
+    prestart["log"] = list(records.lines)
+
     import comfy.model_management
-    import comfy.options
 
     import nodes
 
     load_an_empty_pack()
-    records, printed = Records(), io.StringIO()
-    logging.getLogger().addHandler(records)
-    logging.getLogger().setLevel(logging.INFO)
-    modules_before = set(sys.modules)
-    nodes_before = set(nodes.NODE_CLASS_MAPPINGS)
-    state_before = public_state(comfy.model_management)
-    process = psutil.Process()
-    memory_before = process.memory_info().rss
-    began = time.perf_counter()
-    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-        loaded = load_pack(repository)
-    seconds = time.perf_counter() - began
-    memory = process.memory_info().rss - memory_before
-    return {
-        "loaded": loaded,
-        "changed": differences(state_before, public_state(comfy.model_management)),
-        "nodes": sorted(set(nodes.NODE_CLASS_MAPPINGS) - nodes_before),
-        "modules": sorted(set(sys.modules) - modules_before),
-        "printed": printed.getvalue(),
+    records.lines.clear()
+    known = set(nodes.NODE_CLASS_MAPPINGS)
+    loading: dict[str, Any] = {"prestart": prestart}
+    with observed(loading):
+        loading["loaded"] = load_pack(repository)
+    return loading | {
         "log": records.lines,
-        "seconds": seconds,
-        "bytes": memory,
+        "changed": differences(state, public_state(comfy.model_management)),
+        "nodes": sorted(set(nodes.NODE_CLASS_MAPPINGS) - known),
     }
 
 

@@ -54,6 +54,9 @@ bool is_half(at::ScalarType type) {
 } // namespace
 
 at::Tensor cpu_alias(const at::Tensor& tensor) {
+  if (!tensor.is_xpu() && !tensor.is_cpu()) {
+    return tensor; // a real card's: copying from and to the CPU is its own business
+  }
   check_dense(tensor);
   return alias_over(alias_storage(tensor.storage()), tensor);
 }

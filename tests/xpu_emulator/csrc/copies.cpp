@@ -31,7 +31,7 @@ void count_copy(c10::DeviceIndex device, CopyKind kind, size_t bytes, bool non_b
 
 bool can_poison(const at::Tensor& cpu) {
   // Only then does every byte belong to exactly one element.
-  return cpu.is_non_overlapping_and_dense() && !cpu.is_conj() && !cpu.is_neg();
+  return cpu.is_cpu() && cpu.is_non_overlapping_and_dense() && !cpu.is_conj() && !cpu.is_neg();
 }
 
 void poison(const at::Tensor& cpu) {

@@ -11,6 +11,8 @@
 namespace xpu_emulator {
 namespace {
 
+bool g_is_accelerator = true;
+
 // torch creates the class registered as exactly "XPUHooks", once.
 struct XPUHooks final : public at::XPUHooksInterface {
   XPUHooks() = default;
@@ -18,10 +20,10 @@ struct XPUHooks final : public at::XPUHooksInterface {
 
   void init() const override {}
   bool hasXPU() const override {
-    return true;
+    return g_is_accelerator;
   }
   bool isBuilt() const override {
-    return true;
+    return g_is_accelerator;
   }
   bool isAvailable() const override {
     return device_count() > 0;
@@ -84,13 +86,17 @@ using at::RegistererXPUHooksRegistry;
 using at::XPUHooksRegistry;
 REGISTER_XPU_HOOKS(XPUHooks)
 
-void register_hooks() {
+void register_hooks(bool beside_cuda) {
   TORCH_CHECK(
       dynamic_cast<const XPUHooks*>(&at::detail::getXPUHooks()) != nullptr,
       "The emulated XPU was installed too late: torch has already decided that this process has "
       "no XPU (something used torch.accelerator, autograd or pinned memory). Call "
       "xpu_emulator.install() right after the first import of torch, or start the program with "
       "python -m xpu_emulator.");
+  g_is_accelerator = !beside_cuda;
+  if (beside_cuda) {
+    return;
+  }
   // A torch built for CUDA claims CUDA as the accelerator even without a GPU,
   // from a singleton that was created while torch was imported. The singleton
   // has no state, so it can become the object that a torch without CUDA has.

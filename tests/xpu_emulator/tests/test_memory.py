@@ -18,6 +18,15 @@ MIB = 1 << 20
 Make = Callable[..., EmulatedXpu]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _older_objects_are_not_collected() -> Iterator[None]:
+    # With all that torch and pytest have made, each collection below would take half a second.
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture(autouse=True)
 def _nothing_left_behind() -> Iterator[None]:
     gc.collect()

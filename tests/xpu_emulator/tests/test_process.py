@@ -190,3 +190,18 @@ def test_live_tensors_do_not_hurt_at_exit() -> None:
 def test_environment_without_pythonpath(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PYTHONPATH", raising=False)
     assert os.pathsep not in child_environment()["PYTHONPATH"]
+
+
+def test_beside_cuda_torch_keeps_its_own_accelerator(emulated_process: Run) -> None:
+    """XPU tensors compute all the same; only real hardware can show the rest."""
+    code = (
+        "import torch\n"
+        "built_for = torch.version.cuda\n"
+        "print(torch.version.cuda == built_for, getattr(torch.version, 'xpu', None),\n"
+        "      torch.xpu.is_available(), (torch.ones(3, device='xpu') * 2).sum().item())\n"
+        "with torch.xpu.stream(torch.xpu.Stream()):\n"
+        "    print(torch.ones(2, device='xpu').to('cpu').tolist())\n"
+    )
+    result = emulated_process(["--device", "a770", "--beside-cuda"], ["-c", code])
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines() == ["True None True 6.0", "[1.0, 1.0]"]

@@ -1,0 +1,205 @@
+"""`./test --host-suites`: ComfyUI's own tests go no worse with this extension than without.
+
+Each suite runs with the extension. Only if a test then does not pass, the suite runs without it
+as well: what does not pass there either (some tests need the internet) is not ours.
+"""
+
+import argparse
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .console import say, step, warn
+from .environment import Environment
+from .folders import REPOSITORY, child_environment, exclusive, user_cache
+from .hosts import HostTree
+from .installation import EXTENSION_NAME, link_extension
+from .outcomes import Outcomes, describe, imperfect, read_junit, worse
+from .releases import REFERENCE, RELEASES
+from .server import free_port
+
+PROBES = REPOSITORY / "tests" / "host" / "probes"
+
+# Long enough for a server's start on a busy machine.
+TEST_SECONDS = 600
+
+EMULATOR = ("-m", "xpu_emulator", "--device", "a770", "--")
+
+# pytest's exit statuses for "all passed" and "some failed"; others mean that it stopped early.
+FINISHED = (0, 1)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A part of ComfyUI's own tests."""
+
+    name: str
+    paths: tuple[str, ...]
+    """Where it lies; releases differ, and what a tree does not have is left out."""
+    serves: bool
+    """Whether the tests talk to a server that they start, rather than import the host."""
+
+
+SUITES = (
+    Suite("tests-unit", ("tests-unit",), serves=False),
+    Suite(
+        "execution",
+        (
+            "tests/inference/test_execution.py",
+            "tests/inference/test_async_nodes.py",
+            "tests/execution",
+        ),
+        serves=True,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where suites run: a copy of the host's tree, for the tests write into theirs."""
+
+    folder: Path
+    tree: HostTree
+    python: Path
+    emulated: bool
+
+    @property
+    def copy(self) -> Path:
+        """The copy of the tree; always at the same place, so that its bytecode is found again."""
+        return self.folder / "tree"
+
+    @property
+    def device(self) -> str:
+        """What the suites run on, in words."""
+        return "emulated XPU" if self.emulated else "CPU"
+
+    def prepare(self, extended: bool) -> None:
+        """Make a fresh copy, with the extension in its custom_nodes or without, and a shim.
+
+        The suites start `python main.py`; the shim is that `python`.
+        """
+        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.copytree(self.tree.path, self.copy, ignore=shutil.ignore_patterns("__pycache__"))
+        if extended:
+            link_extension(self.copy)
+        shim = self.folder / "bin" / "python"
+        shim.parent.mkdir()
+        words = [str(self.python), *(EMULATOR if self.emulated else ()), '"$@"']
+        words += [*(() if self.emulated else ("--cpu",)), "--disable-auto-launch"]
+        log = shlex.quote(str(self.folder))
+        shim.write_text(f'#!/bin/sh\nexec {" ".join(words)} >"{log}/server-$$.log" 2>&1\n')
+        shim.chmod(0o755)
+
+    def command(self, suite: Suite, extended: bool) -> list[str]:
+        """How pytest is started for a suite."""
+        paths = [path for path in suite.paths if (self.copy / path).exists()]
+        plugins = ["-p", "no:cacheprovider", "-p", "host_suite_plugin"]
+        command = ["-m", "pytest", "-q", *plugins, f"--junitxml={self.report}", *paths]
+        command.append(f"--timeout={TEST_SECONDS}")
+        if suite.serves:
+            command += ["--port", str(free_port()), "--output_dir", str(self.folder / "output")]
+            return [str(self.python), *command]
+        if extended:
+            command += ["--load-pack", str(self.copy / "custom_nodes" / EXTENSION_NAME)]
+        if self.emulated:
+            return [str(self.python), *EMULATOR, *command]
+        return [str(self.python), *command, "--cpu-only"]
+
+    @property
+    def report(self) -> Path:
+        """What pytest writes about the outcomes."""
+        return self.folder / "report.xml"
+
+    def environment(self) -> dict[str, str]:
+        """The environment of pytest and of the servers."""
+        path = os.environ["PATH"]
+        return {
+            "OMP_NUM_THREADS": "1",
+            **child_environment(),
+            "PATH": f"{self.folder / 'bin'}{os.pathsep}{path}",
+            "PYTHONPATH": f"{PROBES}{os.pathsep}{PROBES.parent.parent}",
+            # An emulated XPU needs a process that sees no other card.
+            "CUDA_VISIBLE_DEVICES": "",
+            "HF_HUB_OFFLINE": "1",
+        }
+
+    def run(self, suite: Suite, extended: bool) -> Outcomes:
+        """Run a suite and return its outcomes; none if pytest did not come to its end."""
+        self.prepare(extended)
+        with_or_without = "with" if extended else "without"
+        title = f"ComfyUI {self.tree.version}'s {suite.name} {with_or_without} this extension"
+        output = self.folder / "pytest.log"
+        with step(f"{title}, on the {self.device}"), output.open("w") as log:
+            done = subprocess.run(
+                self.command(suite, extended),
+                cwd=self.copy,
+                env=self.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                check=False,
+            )
+        outcomes = read_junit(self.report) if done.returncode in FINISHED else {}
+        say(f"   {describe(outcomes)}")
+        return outcomes
+
+    def loaded(self, suite: Suite) -> bool:
+        """True if each process of the last run that holds the host says that it loaded us."""
+        logs = list(self.folder.glob("server-*.log" if suite.serves else "pytest.log"))
+        devices = "xpu:0" if self.emulated else "no Intel GPU"
+        line = re.compile(rf"comfyui-ipex \S+, torch \S+: {devices}")
+        return bool(logs) and all(line.search(log.read_text(errors="replace")) for log in logs)
+
+
+def check(stage: Stage, suite: Suite) -> bool:
+    """True if no test of a suite goes worse with the extension; says what does."""
+    extended = stage.run(suite, extended=True)
+    if "passed" not in extended.values():
+        warn(f"No test of {suite.name} passed. See {stage.folder}")
+        return False
+    if not stage.loaded(suite):
+        warn(f"Not every process of {suite.name} loaded this extension. See {stage.folder}")
+        return False
+    if not imperfect(extended):
+        return True
+    bare = stage.run(suite, extended=False)
+    found = worse(extended, bare)
+    if found:
+        # Some of ComfyUI's tests measure time: what only a busy machine failed passes now.
+        found = confirmed(found, worse(stage.run(suite, extended=True), bare))
+    for name, how in found.items():
+        warn(f"{name}: {how} with this extension. See {stage.folder}")
+    return not found
+
+
+def confirmed(first: Mapping[str, str], second: Mapping[str, str]) -> dict[str, str]:
+    """What went worse twice."""
+    return {name: how for name, how in second.items() if name in first}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments after `./test --host-suites`."""
+    made = argparse.ArgumentParser(
+        prog="./test --host-suites",
+        description="Run ComfyUI's own tests with this extension; fail if one goes worse.",
+    )
+    made.add_argument("version", nargs="?", default=REFERENCE, choices=RELEASES)
+    made.add_argument("--emulated", action="store_true", help="on the emulated XPU, not the CPU")
+    made.add_argument("--suite", choices=[suite.name for suite in SUITES], help="only this one")
+    return made
+
+
+def run_suites(environment: Environment, tree: HostTree, arguments: argparse.Namespace) -> int:
+    """Run the chosen suites on `tree`; returns the exit status."""
+    say(tree.describe())
+    wanted: Sequence[Suite] = [s for s in SUITES if arguments.suite in (None, s.name)]
+    folder = user_cache() / "host-suites" / tree.version
+    with exclusive(folder.with_name(folder.name + ".lock")):
+        stage = Stage(folder, tree, environment.python, arguments.emulated)
+        good = [check(stage, suite) for suite in wanted]
+    return 0 if all(good) else 1

@@ -1,0 +1,32 @@
+"""THE table: everything that we change in a running host.
+
+Each row replaces one function. A replacement decides by the device that the call is about and
+hands every other call to the original unchanged. None is installed without an XPU, but for the
+choice of a card.
+"""
+
+from ..memory import MemoryReader
+from ..seam import Seam
+from .attention import attention_seams
+from .circumstances import Circumstances
+from .devices import device_seams, primary_seam
+from .dtypes import dtype_seams
+from .faults import fault_seams
+from .memory import memory_seams
+from .transfer import transfer_seams
+
+__all__ = ["Circumstances", "seams"]
+
+
+def seams(circumstances: Circumstances, reader: MemoryReader) -> tuple[Seam, ...]:
+    """The rows, in the order of the report."""
+    if circumstances.xpus == 0:
+        return (primary_seam(circumstances),) if circumstances.primary.index else ()
+    return (
+        *device_seams(circumstances),
+        *memory_seams(reader),
+        *attention_seams(reader, circumstances.max_allocation),
+        *dtype_seams(circumstances),
+        *transfer_seams(circumstances),
+        *fault_seams(),
+    )
