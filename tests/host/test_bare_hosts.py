@@ -25,6 +25,8 @@ CHECKS = {
         "unload_forgets_the_second_card",
         "previews_read_unfinished_copies",
         "level_zero_oom_is_not_oom",
+        "vae_goes_on_without_its_weights",
+        "lost_card_ends_the_worker",
         "attention_exceeds_the_allocation_limit",
         "sub_quadratic_attention_exceeds_the_allocation_limit",
         "split_attention_exceeds_the_allocation_limit",

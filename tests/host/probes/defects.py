@@ -115,11 +115,38 @@ def previews_read_unfinished_copies() -> bool:
     return not np.array_equal(preview(), expected)
 
 
+def _vae_and_latent() -> tuple[Any, torch.Tensor]:
+    weights = comfy.utils.load_torch_file(str(MODELS / "vae" / "mini_taesd.safetensors"))
+    latent = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(1))
+    return comfy.sd.VAE(sd=weights), latent
+
+
+def vae_goes_on_without_its_weights() -> bool:
+    """Memory runs out while the VAE is loaded: are tiles tried with weights on the CPU?"""
+    vae, latent = _vae_and_latent()
+    CARDS.devices[0].fail_allocation(1)
+    try:
+        vae.decode(latent)
+    except RuntimeError as error:
+        assert "same device" in str(error), error
+        return True
+    return False
+
+
+def lost_card_ends_the_worker() -> bool:
+    """The thread that runs prompts empties the cache between them: does that raise?"""
+    CARDS.devices[0].lose()
+    try:
+        mm.soft_empty_cache()
+    except RuntimeError as error:
+        assert "DEVICE_LOST" in str(error), error
+        return True
+    return False
+
+
 def level_zero_oom_is_not_oom() -> bool:
     """VAE decoding meets Level Zero's own out-of-memory text: no tiled decoding follows?"""
-    weights = comfy.utils.load_torch_file(str(MODELS / "vae" / "mini_taesd.safetensors"))
-    vae = comfy.sd.VAE(sd=weights)
-    latent = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(1))
+    vae, latent = _vae_and_latent()
     vae.decode(latent)
     torch.xpu.empty_cache()
     CARDS.devices[0].change(oom="out_of_device_memory")
