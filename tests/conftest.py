@@ -61,7 +61,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test that asks for `host_version` or `workflow_device` on each of them.
 
-    The devices are the CPU, emulated cards, and a real NVIDIA card if there is one.
+    The devices are the CPU, two emulated cards, and a real NVIDIA card if there is one.
     """
     if "host_version" in metafunc.fixturenames:
         from hosts import VERSIONS
@@ -70,19 +70,24 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("host_version", chosen, indirect=True, scope="session")
     if "workflow_device" in metafunc.fixturenames:
         real = ["cuda:0"] if metafunc.config.getoption("--cuda") else []
-        metafunc.parametrize("workflow_device", ["cpu", "xpu:0", "xpu:1", *real])
+        metafunc.parametrize("workflow_device", ["cpu", "xpu", *real])
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep in one worker what shares servers, and what changes torch in its own process."""
+    """Keep in one worker what shares servers, and what changes torch in its own process.
+
+    Host tests without a server share what their module has asked a process of the host.
+    """
     for item in items:
         if "xpu_emulator" in item.path.parts:
             item.add_marker(pytest.mark.xdist_group("emulator"))
             continue
         callspec = getattr(item, "callspec", None)
         if callspec is not None and "host_version" in callspec.params:
-            item.add_marker(pytest.mark.xdist_group(callspec.params["host_version"]))
+            shared = "servers" if "pool" in item.fixturenames else item.path.stem
+            group = f"{callspec.params['host_version']} {shared}"
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 class _HostSummary:

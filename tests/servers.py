@@ -89,6 +89,7 @@ class ComfyServer:
         paths = folder / "model_paths.yaml"
         paths.write_text(models.model_paths(models.written()), encoding="utf-8")
         arguments = ["--extra-model-paths-config", str(paths), *configuration.arguments]
+        arguments.append("--disable-api-nodes")  # no test is about them, and they load slowly
         self.report_file = folder / "emulator.json"
         emulator: tuple[str, ...] = ()
         if configuration.emulator:
