@@ -20,8 +20,9 @@ and large ones gain nothing."""
 SMALLEST_WINDOW = 256
 """Tiles are not made smaller than this for the sake of memory that is there, in pixels."""
 
-BATCH_PIXELS = 1 << 20
-"""Small pictures are batched up to about this many pixels; more keeps no card busier."""
+BATCH_PIXELS = 1 << 19
+"""Small pictures are batched up to about this many pixels: enough to keep a card busy, and few
+enough that results of one batch are copied while the next is computed."""
 
 _MOST_TILES = 512
 

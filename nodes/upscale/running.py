@@ -123,7 +123,7 @@ class Run:
             if self.waiting:
                 self.around.check_interrupted()
                 launched = self._try(self._next(), self._launch)
-                if launched is not None and overlapping and self._written == 0 and before is None:
+                if launched is not None and overlapping and before is None and not self.waiting:
                     touch(output)
             if before is None and not overlapping:
                 before, launched = launched, None

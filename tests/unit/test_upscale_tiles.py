@@ -114,11 +114,11 @@ def test_no_tensor_exceeds_the_largest_allocation() -> None:
 
 def test_small_pictures_are_batched_and_large_ones_are_not() -> None:
     limits = Limits(1 << 40, None)
-    assert choose(Canvas(512, 512), 8, never, linear(1000), limits).batch == 4
-    assert choose(Canvas(512, 512), 3, never, linear(1000), limits).batch == 3
+    assert choose(Canvas(256, 256), 9, never, linear(1000), limits).batch == 8
+    assert choose(Canvas(256, 256), 3, never, linear(1000), limits).batch == 3
     assert choose(Canvas(2048, 2048), 8, never, linear(1000), limits).batch == 1
-    tight = Limits(2 * 512 * 512 * 1000, None)
-    assert choose(Canvas(512, 512), 8, never, linear(1000), tight).batch == 2
+    tight = Limits(2 * 256 * 256 * 1000, None)
+    assert choose(Canvas(256, 256), 8, never, linear(1000), tight).batch == 2
 
 
 def test_on_the_cpu_tiles_are_small_at_little_work() -> None:
