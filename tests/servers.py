@@ -243,7 +243,7 @@ def workflow(name: str, device: str = "auto") -> dict[str, Any]:
     """The workflow `name` in API format, its models placed on `device`."""
     loaded = json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8"))
     for node in loaded.values():
-        if node["class_type"].startswith("IpexSelectDevice"):
+        if node["class_type"].startswith("Ipex") and "device" in node["inputs"]:
             node["inputs"]["device"] = device
     return dict(loaded)
 

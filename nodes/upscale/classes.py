@@ -1,0 +1,217 @@
+"""The upscale nodes: V1 classes over `upscaling` and `loading`."""
+
+import weakref
+from pathlib import Path
+from typing import Any
+
+from ...xpu_runtime import devices, host, placement
+from ..select_device import DEVICE_TOOLTIP
+from . import loading, precision, upscaler, upscaling
+from .plan import Wishes
+
+_LOADED: weakref.WeakValueDictionary[tuple[Any, ...], Any] = weakref.WeakValueDictionary()
+"""Models that some workflow still holds, by file, size, time, device and precision."""
+
+_MOST_PIXELS = 1 << 15
+
+_UPSCALE_MODEL = (
+    "UPSCALE_MODEL",
+    {"tooltip": "The model, from Load Upscale Model (IPEX) or any other loader."},
+)
+
+
+def _whole_number(most: int, tooltip: str, least: int = 0) -> tuple[str, dict[str, Any]]:
+    """A widget whose least value is its default."""
+    return ("INT", {"default": least, "min": least, "max": most, "step": 1, "tooltip": tooltip})
+
+
+class IpexUpscaleModelLoader:
+    """A file of the host's folder as an UPSCALE_MODEL."""
+
+    CATEGORY = "IPEX/upscale"
+    FUNCTION = "load"
+    DESCRIPTION = (
+        "Loads an upscale, restoration or inpainting model for a device of your choice. It moves "
+        "to the device when it is used, and leaves when ComfyUI needs the memory. Other upscale "
+        "nodes take it too."
+    )
+    RETURN_TYPES = ("UPSCALE_MODEL",)
+    OUTPUT_TOOLTIPS = ("The model, for this and any other pack's upscale nodes.",)
+    SEARCH_ALIASES = ["upscaler", "super resolution", "esrgan", "spandrel"]
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (the host's name)
+        """The widgets."""
+        names = host.model_names(loading.FOLDER)
+        return {
+            "required": {
+                "model_name": (
+                    names,
+                    {"tooltip": "A file in models/upscale_models: safetensors or checkpoint."},
+                ),
+                "device": (
+                    devices.combo(),
+                    {"default": devices.AUTO, "tooltip": DEVICE_TOOLTIP},
+                ),
+                "precision": (
+                    precision.CHOICES,
+                    {
+                        "default": precision.AUTO,
+                        "tooltip": "What the model computes in. 'auto' takes half precision on a "
+                        "GPU if a test picture then differs from fp32 by less than 2 of 255.",
+                    },
+                ),
+            }
+        }
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, device: str) -> bool | str:  # noqa: N802 (the host's name)
+        """Accept devices that are absent here, so that workflows travel between machines."""
+        if devices.is_device_name(device):
+            return True
+        return f"{device!r} is no device. Use auto, cpu, cuda:0, xpu:0 and so on."
+
+    @classmethod
+    def IS_CHANGED(cls, model_name: str, **_: Any) -> str:  # noqa: N802 (the host's name)
+        """Another file under the same name is another model."""
+        return str(_identity(Path(host.model_path(loading.FOLDER, model_name))))
+
+    def load(self, model_name: str, device: str, precision: str) -> tuple[Any]:
+        """The model on the CPU, prepared for `device`. Raises `ModelFileError`."""
+        path = Path(host.model_path(loading.FOLDER, model_name))
+        chosen = placement.device_for(device, "the upscale model")
+        key = (*_identity(path), str(chosen), precision)
+        found = _LOADED.get(key)
+        if found is None:
+            found = loading.load(path)
+            upscaler.prepare(found, chosen, precision)
+            _LOADED[key] = found
+        return (found,)
+
+
+def _identity(path: Path) -> tuple[str, int, int]:
+    status = path.stat()
+    return str(path), status.st_size, status.st_mtime_ns
+
+
+class IpexUpscaleImage:
+    """Pictures, enlarged or restored by a model."""
+
+    CATEGORY = "IPEX/upscale"
+    FUNCTION = "upscale"
+    DESCRIPTION = (
+        "Enlarges or restores pictures with a model. It knows before it starts how much memory "
+        "that takes, and cuts pictures that do not fit into tiles without seams."
+    )
+    RETURN_TYPES = ("IMAGE",)
+    OUTPUT_TOOLTIPS = ("The pictures, with as many channels as came in.",)
+    SEARCH_ALIASES = ["upscale", "enlarge", "super resolution", "restore", "denoise"]
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (the host's name)
+        """The widgets."""
+        factor = {
+            "default": 0.0,
+            "min": 0.0,
+            "max": 16.0,
+            "step": 0.05,
+            "tooltip": "Size of the result as a multiple of the picture's. 0: the model's scale.",
+        }
+        width = "Width of the result in pixels. 0: follows from the height, or from scale_by."
+        height = "Height of the result in pixels. 0: follows from the width, or from scale_by."
+        tile = "Side of a tile in pixels; the halo comes on top. 0: planned to fit the memory."
+        halo = "Pixels that a tile sees around itself. -1: as far as the model looks, no seams."
+        batch = "Tiles or pictures that are computed at once. 0: planned to fit the memory."
+        method = {
+            "default": upscaling.METHODS[0],
+            "tooltip": "How the model's result is brought to another size than its own.",
+        }
+        return {
+            "required": {
+                "upscale_model": _UPSCALE_MODEL,
+                "image": ("IMAGE", {"tooltip": "Pictures: gray, RGB or RGBA."}),
+            },
+            "optional": {
+                "scale_by": ("FLOAT", factor),
+                "width": _whole_number(_MOST_PIXELS, width),
+                "height": _whole_number(_MOST_PIXELS, height),
+                "method": (upscaling.METHODS, method),
+                "tile": _whole_number(_MOST_PIXELS, tile),
+                "halo": _whole_number(1024, halo, least=-1),
+                "batch": _whole_number(256, batch),
+            },
+        }
+
+    def upscale(
+        self,
+        upscale_model: Any,
+        image: Any,
+        scale_by: float = 0.0,
+        width: int = 0,
+        height: int = 0,
+        method: str = upscaling.METHODS[0],
+        tile: int = 0,
+        halo: int = -1,
+        batch: int = 0,
+    ) -> tuple[Any]:
+        """The pictures as fp32 on the CPU, 0 to 1."""
+        size = upscaling.Size(scale_by, width, height, method)
+        own = None if halo < 0 else halo
+        return (upscaling.upscale(upscale_model, image, size, Wishes(tile, batch), own),)
+
+
+class IpexInpaintWithModel:
+    """Pictures whose masked parts a model fills in."""
+
+    CATEGORY = "IPEX/upscale"
+    FUNCTION = "inpaint"
+    DESCRIPTION = (
+        "Fills the masked parts of pictures with a model made for that (LaMa, MAT), without a "
+        "prompt: to remove things, or as a start for inpainting with a diffusion model."
+    )
+    RETURN_TYPES = ("IMAGE",)
+    OUTPUT_TOOLTIPS = ("The pictures. What was not masked is unchanged.",)
+    SEARCH_ALIASES = ["lama", "mat", "remove object", "inpaint", "fill"]
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (the host's name)
+        """The widgets."""
+        return {
+            "required": {
+                "upscale_model": (
+                    "UPSCALE_MODEL",
+                    {"tooltip": "An inpainting model from Load Upscale Model (IPEX)."},
+                ),
+                "image": ("IMAGE", {"tooltip": "The pictures."}),
+                "mask": ("MASK", {"tooltip": "What to fill: one mask, or one a picture."}),
+            }
+        }
+
+    def inpaint(self, upscale_model: Any, image: Any, mask: Any) -> tuple[Any]:
+        """The pictures as fp32 on the CPU, 0 to 1."""
+        return (upscaling.inpaint(upscale_model, image, mask),)
+
+
+class IpexUpscaleModelInfo:
+    """What a model is, what it takes and how it computes."""
+
+    CATEGORY = "IPEX/upscale"
+    FUNCTION = "describe"
+    DESCRIPTION = (
+        "Says what an upscale model is: architecture, scale, channels, how far it looks (halo), "
+        "memory for a tile, and the precisions that it can compute in."
+    )
+    RETURN_TYPES = ("STRING",)
+    RETURN_NAMES = ("info",)
+    OUTPUT_TOOLTIPS = ("One line a fact.",)
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (the host's name)
+        """The widgets."""
+        return {"required": {"upscale_model": _UPSCALE_MODEL}}
+
+    def describe(self, upscale_model: Any) -> dict[str, Any]:
+        """The text, for other nodes and for the node itself."""
+        text = "\n".join(upscaling.description(upscale_model))
+        return {"ui": {"text": [text]}, "result": (text,)}

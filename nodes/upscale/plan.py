@@ -1,0 +1,192 @@
+"""Which tiles, and how many at once, so that a run fits before it starts."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .dry_run import Cost
+from .halo import Halo
+from .tiles import Canvas, Tile, work
+
+MOST_WORK = 2.0
+"""An exact halo that makes the network compute more than this many times the picture's pixels
+is given up for `SHORT_HALO`."""
+
+SHORT_HALO = 64
+
+SMALL_WORK = 1.1
+"""On the CPU tiles are as small as they can be within this much work: they bound the memory,
+and large ones gain nothing."""
+
+SMALLEST_WINDOW = 256
+"""Tiles are not made smaller than this for the sake of memory that is there, in pixels."""
+
+BATCH_PIXELS = 1 << 19
+"""Small pictures are batched up to about this many pixels: enough to keep a card busy, and few
+enough that results of one batch are copied while the next is computed."""
+
+_MOST_TILES = 512
+
+# Of windows along a side, as a multiple of it: beyond, a tile is nothing but halo.
+_MOST_OVERLAP = 3
+
+_SAMPLE_SIDE = 128
+
+
+class DoesNotFitError(RuntimeError):
+    """No tile is small enough for the memory that there is."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a run may take, in bytes."""
+
+    free: int
+    """On the device, for everything but the weights."""
+    largest: int | None
+    """The most that one tensor may take, or None where nothing limits it."""
+    small: bool = False
+    """Prefer small tiles: on the CPU."""
+
+    def fit(self, cost: Cost) -> bool:
+        """Whether a call of this cost may run."""
+        return cost.peak <= self.free and (self.largest is None or cost.largest <= self.largest)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a run goes."""
+
+    canvas: Canvas
+    tiles: tuple[Tile, ...]
+    """Of each frame."""
+    batch: int
+    """Windows a call."""
+    halo: Halo
+    cost: Cost
+    """Of one call, with what the transfers around it hold."""
+
+    @property
+    def work(self) -> float:
+        """Pixels computed, as a multiple of the picture's."""
+        return work(self.canvas, self.tiles)
+
+    @property
+    def text(self) -> str:
+        """One line for the log."""
+        window = self.tiles[0].window
+        return (
+            f"{len(self.tiles)} tile(s) of {window.width}x{window.height} a frame, {self.batch} "
+            f"at once, halo {self.halo.pixels}, {self.cost.peak / 2**20:.0f} MiB predicted"
+        )
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the user fixed; 0 means planned."""
+
+    tile: int = 0
+    """Pixels of a side that are kept; the halo comes on top."""
+    batch: int = 0
+
+
+PLANNED = Wishes()
+
+Costs = Callable[[int, int, int, bool], Cost]
+"""(height, width, batch, several) -> the cost of one call. With several calls, each result is
+still on its way to the CPU while the next is computed."""
+
+
+def choose(
+    canvas: Canvas,
+    frames: int,
+    halo: Callable[[], Halo],
+    costs: Costs,
+    limits: Limits,
+    wishes: Wishes = PLANNED,
+) -> Plan:
+    """The plan for `frames` pictures. `halo` is asked only if a picture is cut.
+
+    A wish for a tile is followed without a look at the memory. Raises `DoesNotFitError` if
+    nothing fits.
+    """
+    if wishes.tile:
+        found = halo()
+        tiles = canvas.tiles(wishes.tile + 2 * found.pixels, found.pixels)
+    else:
+        tiles, found = _planned_tiles(canvas, frames, halo, costs, limits)
+    window = tiles[0].window
+    windows = frames * len(tiles)
+    batch = min(_batch(window.pixels, limits, wishes), windows)
+    cost = costs(window.height, window.width, batch, batch < windows)
+    while batch > 1 and not wishes.batch and not limits.fit(cost):
+        batch //= 2
+        cost = costs(window.height, window.width, batch, True)
+    return Plan(canvas, tiles, batch, found, cost)
+
+
+def _batch(pixels: int, limits: Limits, wishes: Wishes) -> int:
+    if wishes.batch:
+        return wishes.batch
+    return 1 if limits.small else max(1, BATCH_PIXELS // pixels)
+
+
+def _planned_tiles(
+    canvas: Canvas, frames: int, halo: Callable[[], Halo], costs: Costs, limits: Limits
+) -> tuple[tuple[Tile, ...], Halo]:
+    whole = canvas.whole()
+    fits = _fits(canvas.padded, costs, limits, frames > 1)
+    if fits and (not limits.small or max(canvas.padded) <= SMALLEST_WINDOW):
+        return whole, Halo(0, exact=True)
+    found = halo()
+    cut = _cut(canvas, found.pixels, costs, limits)
+    if fits and (cut is None or work(canvas, cut) > SMALL_WORK):
+        return whole, Halo(0, exact=True)
+    if (cut is None or work(canvas, cut) > MOST_WORK) and found.pixels > SHORT_HALO:
+        found = Halo(SHORT_HALO, exact=False)
+        cut = _cut(canvas, SHORT_HALO, costs, limits)
+    if cut is None:
+        raise DoesNotFitError(
+            f"{limits.free / 2**20:.0f} MiB are free, and not even the smallest tile of a picture "
+            f"of {canvas.width}x{canvas.height} fits. Close other programs that use the device, "
+            "choose another device in Load Upscale Model (IPEX), or set a smaller halo."
+        )
+    return cut, found
+
+
+def _cut(canvas: Canvas, halo: int, costs: Costs, limits: Limits) -> tuple[Tile, ...] | None:
+    """The largest windows that fit; where small ones are preferred, the smallest at little work."""
+    longest = max(canvas.padded)
+    best: tuple[Tile, ...] | None = None
+    last = None
+    for count in range(2, _MOST_TILES):
+        side = -(-(longest + (count - 1) * 2 * halo) // count)
+        if count * side > _MOST_OVERLAP * longest:
+            break
+        try:
+            tiles = canvas.tiles(side, halo)
+        except ValueError:
+            break
+        window = tiles[0].window
+        if window == last:
+            continue
+        last = window
+        if best is not None and (
+            work(canvas, tiles) > SMALL_WORK or max(window.height, window.width) < SMALLEST_WINDOW
+        ):
+            break
+        if _fits((window.height, window.width), costs, limits, several=True):
+            best = tiles
+            if not limits.small:
+                break
+    return best
+
+
+def _fits(window: tuple[int, int], costs: Costs, limits: Limits, several: bool) -> bool:
+    """Whether one window may run. A small one tells, quickly, of those that are far too large."""
+    height, width = window
+    pixels = height * width
+    if pixels > _SAMPLE_SIDE**2:
+        sample = costs(_SAMPLE_SIDE, _SAMPLE_SIDE, 1, several)
+        if not limits.fit(sample.scaled(0.9 * pixels / _SAMPLE_SIDE**2)):
+            return False
+    return limits.fit(costs(height, width, 1, several))

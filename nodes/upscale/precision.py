@@ -1,0 +1,116 @@
+"""Which dtype a network computes in: half precision where it was seen to be right."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+AUTO = "auto"
+
+DTYPES: dict[str, torch.dtype] = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
+
+CHOICES = [AUTO, *DTYPES]
+
+MOST_ERROR = 2 / 255
+"""Half precision must stay within this of fp32, in pictures of 0 to 1."""
+
+CHECK_SIDE = 64
+
+
+@dataclass(frozen=True)
+class Support:
+    """Who can compute in half precision."""
+
+    fp16: bool
+    bf16: bool
+
+    def __and__(self, other: "Support") -> "Support":
+        """What both can."""
+        return Support(self.fp16 and other.fp16, self.bf16 and other.bf16)
+
+    def dtypes(self) -> list[torch.dtype]:
+        """The half precisions, the more precise first."""
+        halves = ((self.fp16, torch.float16), (self.bf16, torch.bfloat16))
+        return [dtype for has, dtype in halves if has]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One dtype, measured against fp32."""
+
+    dtype: torch.dtype
+    error: float
+    """The largest difference on the test picture; infinite if the result is not finite."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the dtype may be used."""
+        return self.error <= MOST_ERROR
+
+    @property
+    def text(self) -> str:
+        """For the log."""
+        verdict = "used" if self.passed else "refused"
+        return f"{name_of(self.dtype)} {verdict}: off by {self.error * 255:.2f}/255 from fp32"
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """ "fp32", "bf16" or "fp16"."""
+    return next(name for name, value in DTYPES.items() if value == dtype)
+
+
+def cpu_support() -> Support:
+    """The half precisions that this CPU has instructions for."""
+
+    def says(name: str) -> bool:
+        # Private names that not every torch has: one that cannot tell counts as no.
+        asked = getattr(torch.cpu, name, None)
+        return bool(asked()) if callable(asked) else False
+
+    return Support(
+        fp16=says("_is_amx_fp16_supported"),
+        bf16=says("_is_avx512_bf16_supported"),
+    )
+
+
+def test_picture(channels: int, side: int) -> Tensor:
+    """fp32 [1, channels, side, side] with smooth parts, edges and noise; always the same."""
+    ramp = torch.linspace(0, 1, side)
+    smooth = (ramp[:, None] + ramp) / 2
+    edges = ((torch.arange(side)[:, None] // 8 + torch.arange(side) // 8) % 2).float()
+    noise = torch.rand(channels, side, side, generator=torch.Generator().manual_seed(8))
+    return ((smooth + edges + noise) / 3)[None]
+
+
+def checked(
+    run: Callable[[torch.dtype], Tensor], candidates: list[torch.dtype]
+) -> tuple[torch.dtype, tuple[Check, ...]]:
+    """The first of `candidates` that agrees with fp32, else fp32; and what was measured.
+
+    `run(dtype)` is the network's result for the test picture. An operator that the device
+    lacks in a dtype refuses that dtype too.
+    """
+    if not candidates:
+        return torch.float32, ()
+    reference = run(torch.float32).float()
+    checks = []
+    for dtype in candidates:
+        checks.append(Check(dtype, _error(run, dtype, reference)))
+        if checks[-1].passed:
+            return dtype, tuple(checks)
+    return torch.float32, tuple(checks)
+
+
+def _error(run: Callable[[torch.dtype], Tensor], dtype: torch.dtype, reference: Tensor) -> float:
+    try:
+        result = run(dtype).float()
+    except NotImplementedError:
+        return float("inf")
+    if not bool(result.isfinite().all()):
+        return float("inf")
+    return float((result - reference).abs().max())

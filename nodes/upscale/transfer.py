@@ -1,0 +1,93 @@
+"""Pixels to a device and back, so that the device need not wait for the copies.
+
+Copies go through two small pinned buffers and a stream of their own: while one part is on its
+way, the CPU writes the one before it, and the device computes the next tile. Pinned memory is
+bounded whatever the pictures' size. On the CPU nothing is copied.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+PART_BYTES = 32 << 20
+"""Each of the two pinned buffers."""
+
+_PAGE_FLOATS = 1024
+
+Write = Callable[[int, int, Tensor], None]
+"""(first row, end, pixels): takes fp32 [N, end - first, W, C] on the CPU, and keeps no view."""
+
+
+class Transfer:
+    """The way to one device and back. Not for several threads at once."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._backend: Any = None if device.type == "cpu" else getattr(torch, device.type)
+        self._stream = None if self._backend is None else self._backend.Stream(device=device)
+        self._pinned: list[Tensor] = []
+
+    def upload(self, pixels: Tensor) -> Tensor:
+        """fp32 pixels on the device; the copy does not wait for what the device computes."""
+        if self._backend is None:
+            return pixels
+        pinned = torch.empty(pixels.shape, dtype=pixels.dtype, pin_memory=True)
+        pinned.copy_(pixels)
+        # The pinned block is kept by torch's allocator until the copy has been made.
+        return pinned.to(self.device, non_blocking=True)
+
+    def ready(self) -> Any:
+        """A mark behind what the device has been asked to do so far; None on the CPU."""
+        if self._backend is None:
+            return None
+        event = self._backend.Event()
+        event.record(self._backend.current_stream(self.device))
+        return event
+
+    def download(self, pixels: Tensor, ready: Any, write: Write) -> None:
+        """Hand `pixels`, fp32 [N, H, W, C] and complete at `ready`, to `write` in bands of rows."""
+        if self._backend is None:
+            write(0, pixels.shape[1], pixels)
+            return
+        self._stream.wait_event(ready)
+        pending: list[tuple[int, int, Tensor, Any]] = []
+        for index, (first, end) in enumerate(self._bands(pixels)):
+            if len(pending) == 2:
+                self._finish(pending.pop(0), write)
+            pending.append((first, end, *self._start(pixels[:, first:end], index % 2)))
+        for one in pending:
+            self._finish(one, write)
+
+    def _bands(self, pixels: Tensor) -> Iterator[tuple[int, int]]:
+        frames, height, width, channels = pixels.shape
+        rows = max(1, PART_BYTES // (frames * width * channels * pixels.element_size()))
+        for first in range(0, height, rows):
+            yield first, min(height, first + rows)
+
+    def _start(self, band: Tensor, slot: int) -> tuple[Tensor, Any]:
+        while len(self._pinned) <= slot:
+            self._pinned.append(torch.empty(0))
+        if self._pinned[slot].numel() < band.numel():
+            self._pinned[slot] = torch.empty(band.numel(), pin_memory=True)
+        target = self._pinned[slot][: band.numel()].view(band.shape)
+        with self._backend.stream(self._stream):
+            target.copy_(band, non_blocking=True)
+            arrived = self._backend.Event()
+            arrived.record(self._stream)
+        return target, arrived
+
+    def _finish(self, one: tuple[int, int, Tensor, Any], write: Write) -> None:
+        first, end, target, arrived = one
+        arrived.synchronize()
+        write(first, end, target)
+
+
+def touch(buffer: Tensor) -> None:
+    """Have the machine give the memory of a new fp32 `buffer` now, while a device computes.
+
+    One number in each page is written; the machine would otherwise give the pages one by one
+    when the result is written.
+    """
+    buffer.view(-1)[::_PAGE_FLOATS].zero_()

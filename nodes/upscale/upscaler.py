@@ -1,0 +1,233 @@
+"""A spandrel model with all that is known about it: where it lives, how it computes and looks.
+
+The model stays a spandrel descriptor, so that the host's and other packs' nodes take it.
+"""
+
+import copy
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...xpu_runtime import devices, host, managed_model
+from ...xpu_runtime.log import LOGGER
+from ...xpu_runtime.placement import device_for
+from . import precision
+from .channels import passes
+from .dry_run import Cost, cost_of, without_numbers
+from .halo import Halo
+from .halo import find as find_halo
+from .plan import Costs
+from .precision import Check, Support
+from .running import Job, step
+from .tiles import Needs
+
+_ATTRIBUTE = "ipex_upscaler"
+
+_HALOS: dict[str, Halo] = {}
+"""By the hash of the weights."""
+
+_CHECKS: dict[tuple[str, str], tuple[torch.dtype, tuple[Check, ...]]] = {}
+"""By the hash of the weights and the device."""
+
+
+@dataclass
+class Upscaler:
+    """What this process knows about one loaded model. It holds no descriptor: those hold it."""
+
+    patcher: Any
+    """The host's handle on the model's memory."""
+    request: str
+    """The precision that the user asked for."""
+    digest: str
+    """The hash of the weights."""
+    dtype: torch.dtype | None = None
+    """What the model computes in, once that was decided."""
+    twin: Any = None
+    """The descriptor's copy without numbers, for dry runs."""
+    costs: dict[tuple[Any, ...], Cost] = field(default_factory=dict)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model runs."""
+        device = self.patcher.load_device
+        assert isinstance(device, torch.device)
+        return device
+
+
+def prepare(descriptor: Any, device: torch.device, request: str) -> Upscaler:
+    """Put a freshly loaded descriptor under the host's memory management, on `device`."""
+    module = descriptor.model
+    casting = _Casting()
+    module.register_forward_pre_hook(casting.before)
+    module.register_forward_hook(casting.after)
+    patcher = managed_model.managed(module, device)
+    known = Upscaler(patcher, request, digest_of(module))
+    setattr(descriptor, _ATTRIBUTE, known)
+    # The name under which newer hosts look for it.
+    descriptor.patcher = patcher
+    return known
+
+
+def upscaler_of(descriptor: Any) -> Upscaler:
+    """What is known about `descriptor`; models of other loaders run where the host would."""
+    known = getattr(descriptor, _ATTRIBUTE, None)
+    if known is not None:
+        return known
+    return prepare(descriptor, device_for(devices.AUTO, "the upscale model"), precision.AUTO)
+
+
+def digest_of(module: nn.Module) -> str:
+    """A hash of a module's weights."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+class _Casting:
+    """Hooks of a module: it takes pictures of any float dtype and gives back that dtype.
+
+    The host's nodes know only fp32.
+    """
+
+    def __init__(self) -> None:
+        self._given = torch.float32
+
+    def before(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The inputs in the dtype of the weights."""
+        weight = next(module.parameters(), None)
+        self._given = inputs[0].dtype
+        if weight is None or weight.dtype == self._given:
+            return inputs
+        return tuple(_cast(value, weight.dtype) for value in inputs)
+
+    def after(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+        """The output in the dtype that was given."""
+        del module, inputs
+        return _cast(output, self._given)
+
+
+def _cast(value: Any, dtype: torch.dtype) -> Any:
+    floats = isinstance(value, Tensor) and value.is_floating_point()
+    return value.to(dtype) if floats else value
+
+
+def needs_of(descriptor: Any) -> Needs:
+    """What the model asks of its input's size."""
+    asked = descriptor.size_requirements
+    return Needs(asked.minimum, asked.multiple_of, asked.square)
+
+
+def support_of(descriptor: Any, device: torch.device) -> Support:
+    """The half precisions that architecture and device have."""
+    architecture = Support(descriptor.supports_half, descriptor.supports_bfloat16)
+    if device.type == devices.CPU:
+        return architecture & precision.cpu_support()
+    return architecture & Support(*host.supports_half(device))
+
+
+def settle_dtype(descriptor: Any, known: Upscaler) -> torch.dtype:
+    """The dtype that the model computes in; decided, and its weights cast, the first time."""
+    if known.dtype is None:
+        known.dtype = _chosen_dtype(descriptor, known)
+        host.unload(known.patcher)
+        descriptor.model.to(known.dtype)
+        if known.dtype != torch.float32:
+            descriptor.model.to(memory_format=torch.channels_last)
+        known.patcher.size = 0  # of the weights; the host asks for it anew
+        known.twin = with_module(descriptor, without_numbers(descriptor.model))
+    return known.dtype
+
+
+def _chosen_dtype(descriptor: Any, known: Upscaler) -> torch.dtype:
+    support = support_of(descriptor, known.device)
+    name = descriptor.architecture.name
+    if known.request != precision.AUTO:
+        wanted = precision.DTYPES[known.request]
+        if wanted in (torch.float32, *support.dtypes()):
+            return wanted
+        LOGGER.warning(
+            "Upscaling: %s cannot compute in %s on %s; it computes in fp32.",
+            name,
+            known.request,
+            known.device,
+        )
+        return torch.float32
+    key = (known.digest, str(known.device))
+    if key not in _CHECKS:
+        # On the CPU only a request makes it half: its instructions gain less than they lose.
+        halves = [] if known.device.type == devices.CPU else support.dtypes()
+        _CHECKS[key] = precision.checked(_test_run(descriptor, known.device), halves)
+        for check in _CHECKS[key][1]:
+            LOGGER.info("Upscaling: %s on %s: %s", name, known.device, check.text)
+    return _CHECKS[key][0]
+
+
+def checks_of(known: Upscaler) -> tuple[Check, ...]:
+    """What was measured for precision `auto`, if it was."""
+    return _CHECKS.get((known.digest, str(known.device)), (None, ()))[1]
+
+
+def _test_run(descriptor: Any, device: torch.device) -> Callable[[torch.dtype], Tensor]:
+    def run(dtype: torch.dtype) -> Tensor:
+        module = copy.deepcopy(descriptor.model).to(device, dtype)
+        if dtype != torch.float32:
+            module.to(memory_format=torch.channels_last)
+        picture = precision.test_picture(descriptor.input_channels, precision.CHECK_SIDE)
+        result = with_module(descriptor, module)(picture.to(device, dtype))
+        return result.cpu()
+
+    return run
+
+
+def with_module(descriptor: Any, module: nn.Module) -> Any:
+    """A shallow copy of a descriptor around another module."""
+    twin = copy.copy(descriptor)
+    # spandrel offers no public way: its constructor would load the weights again.
+    twin._model = module
+    vars(twin).pop(_ATTRIBUTE, None)
+    vars(twin).pop("patcher", None)
+    return twin
+
+
+def halo_of(descriptor: Any, known: Upscaler, device: torch.device) -> Halo:
+    """How far the model looks; found once for the same weights. The model is on `device`."""
+    if known.digest not in _HALOS:
+        _HALOS[known.digest] = find_halo(
+            lambda picture: descriptor(picture.to(known.dtype)),
+            needs_of(descriptor),
+            descriptor.input_channels,
+            descriptor.scale,
+            device,
+        )
+    return _HALOS[known.digest]
+
+
+def job_of(descriptor: Any, known: Upscaler) -> Job:
+    """How the model is called. `settle_dtype` comes first."""
+    assert known.dtype is not None
+    channels = (descriptor.input_channels, descriptor.output_channels)
+    return Job(descriptor, descriptor.scale, channels, known.dtype, known.device)
+
+
+def costs_of(descriptor: Any, known: Upscaler, picture_channels: int) -> Costs:
+    """What calls for pictures of so many channels take, found by dry runs and remembered."""
+    job = job_of(known.twin, known)
+    way = passes(picture_channels, *job.channels)[0]
+
+    def cost(height: int, width: int, batch: int, several: bool) -> Cost:
+        key = (height, width, batch, way)
+        if key not in known.costs:
+            pixels = torch.empty(batch, height, width, len(way.sources), device="meta")
+            known.costs[key] = cost_of(lambda image: step(job, way, image), pixels)
+        found = known.costs[key]
+        waits = several and job.device.type != devices.CPU
+        result = batch * height * width * job.scale**2 * len(way.targets) * 4 if waits else 0
+        return Cost(found.peak + result, found.largest)
+
+    return cost

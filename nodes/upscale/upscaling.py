@@ -1,0 +1,242 @@
+"""From a model and pictures to larger pictures: decide, load, plan, run."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ...xpu_runtime import devices, host, memory
+from ...xpu_runtime.log import LOGGER
+from ...xpu_runtime.managed_model import resident
+from ...xpu_runtime.settings import read
+from . import upscaler
+from .channels import passes, result_channels
+from .halo import Halo
+from .plan import Limits, Plan, Wishes, choose
+from .running import Run, Surroundings
+from .tiles import Canvas
+from .upscaler import Upscaler
+
+FREE_SHARE = 0.9
+"""Of the free memory: the rest is for the libraries' workspaces and for what fragments."""
+
+GOOD_WORK = 1.25
+"""Tiles that compute no more than this many times the picture's pixels are good enough to
+leave other models where they are; for less work they are evicted."""
+
+METHODS = ["bicubic", "bilinear", "area", "nearest-exact"]
+
+
+class UnsuitableModelError(ValueError):
+    """A model that this node cannot use, or not with this picture."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """The size that the user wants; what is 0 follows from the rest, or from the model."""
+
+    scale_by: float = 0.0
+    width: int = 0
+    height: int = 0
+    method: str = METHODS[0]
+
+    def of(self, height: int, width: int, scale: int) -> tuple[int, int]:
+        """Height and width of the result for a picture of this size."""
+        if self.width or self.height:
+            factor = self.width / width if self.width else self.height / height
+            return self.height or round(height * factor), self.width or round(width * factor)
+        factor = self.scale_by or scale
+        return max(1, round(height * factor)), max(1, round(width * factor))
+
+
+def upscale(
+    descriptor: Any, images: Tensor, size: Size, wishes: Wishes, halo: int | None = None
+) -> Tensor:
+    """fp32 [B, H', W', C] on the CPU, 0 to 1, from `images` [B, H, W, C] on the CPU.
+
+    `halo` None means the model's own. Raises `UnsuitableModelError`, `ChannelsError`,
+    `DoesNotFitError`, and what the model and an interrupt raise; the model is then off its
+    device.
+    """
+    check_suitable(descriptor, images)
+    images = images.to("cpu", torch.float32)
+    known = upscaler.upscaler_of(descriptor)
+    upscaler.settle_dtype(descriptor, known)
+    with torch.inference_mode(), resident(known.patcher, 0):
+        plan = planned(descriptor, known, images, wishes, halo)
+        LOGGER.info("Upscaling with %s: %s", descriptor.architecture.name, plan.text)
+        return _run(descriptor, known, images, plan, size)
+
+
+def check_suitable(descriptor: Any, images: Tensor) -> None:
+    """Raises `UnsuitableModelError` for models that are not made for whole pictures."""
+    name = descriptor.architecture.name
+    if descriptor.purpose == "Inpainting":
+        raise UnsuitableModelError(
+            f"{name} fills masked parts of a picture. Use the node Inpaint with Model (IPEX)."
+        )
+    if descriptor.purpose == "FaceSR":
+        side = max(512, descriptor.size_requirements.minimum)
+        height, width = images.shape[1:3]
+        if (height, width) != (side, side):
+            raise UnsuitableModelError(
+                f"{name} restores one aligned face in a picture of {side}x{side}; this picture is "
+                f"{width}x{height}. Crop and align the face first, or use an upscale model that "
+                "is not made for faces."
+            )
+
+
+def planned(
+    descriptor: Any, known: Upscaler, images: Tensor, wishes: Wishes, halo: int | None
+) -> Plan:
+    """The plan for `images`; evicts other models if it gains much. The model is loaded."""
+    frames, height, width, channels = images.shape
+    canvas = Canvas(height, width, upscaler.needs_of(descriptor))
+    costs = upscaler.costs_of(descriptor, known, channels)
+    device = known.device
+
+    def look() -> Halo:
+        if halo is not None:
+            return Halo(halo, exact=False)
+        return upscaler.halo_of(descriptor, known, device)
+
+    def plan(limits: Limits) -> Plan:
+        return choose(canvas, frames, look, costs, limits, wishes)
+
+    ideal = plan(Limits(1 << 62, largest_tensor(device), device.type == devices.CPU))
+    limits = limits_of(device)
+    if device.type != devices.CPU and not limits.fit(ideal.cost):
+        with contextlib.suppress(RuntimeError):
+            tight = plan(limits)
+            if tight.work <= GOOD_WORK:
+                return tight
+        host.evict(device, int(ideal.cost.peak / FREE_SHARE))
+        limits = limits_of(device)
+    return ideal if limits.fit(ideal.cost) else plan(limits)
+
+
+def limits_of(device: torch.device) -> Limits:
+    """What a run may take on `device` now, beside what is loaded there."""
+    free = int(host.free_memory(device) * FREE_SHARE)
+    return Limits(free, largest_tensor(device), device.type == devices.CPU)
+
+
+def largest_tensor(device: torch.device) -> int | None:
+    """The most bytes that one tensor may take on `device`; None where nothing limits it."""
+    if device.type != "xpu":
+        return None
+    stated = memory.allocation_setting(read("COMFYUI_IPEX_MAX_ALLOCATION"))
+    return memory.largest_allocation(torch.xpu.get_device_properties(device), stated)
+
+
+def _run(descriptor: Any, known: Upscaler, images: Tensor, plan: Plan, size: Size) -> Tensor:
+    job = upscaler.job_of(descriptor, known)
+    scale = descriptor.scale
+    frames, height, width, channels = images.shape
+    wanted = size.of(height, width, scale)
+    if wanted == (height * scale, width * scale):
+        return Run(job, plan, images, _surroundings()(0, 1)).result()
+    outputs = result_channels(passes(channels, *job.channels))
+    result = torch.empty(frames, *wanted, outputs)
+    around = _surroundings()
+    for first in range(0, frames, plan.batch):
+        part = images[first : first + plan.batch]
+        share = around(first / frames, (first + len(part)) / frames)
+        large = Run(job, plan, part, share).result()
+        for offset, frame in enumerate(large):
+            result[first + offset] = resized(frame, wanted, size.method)
+    return result
+
+
+def resized(frame: Tensor, wanted: tuple[int, int], method: str) -> Tensor:
+    """A frame [H, W, C] of 0 to 1 at the height and width that are wanted."""
+    smooth = method in ("bicubic", "bilinear")
+    result = functional.interpolate(
+        frame.movedim(-1, 0)[None], wanted, mode=method, antialias=smooth
+    )
+    return result[0].movedim(0, -1).clamp_(0, 1)
+
+
+_STEPS = 1000
+
+
+def _surroundings() -> Callable[[float, float], Surroundings]:
+    """(first, last share of the whole) -> a part of the node's one progress bar."""
+    bar = host.progress_bar(_STEPS)
+
+    def part(first: float, last: float) -> Surroundings:
+        def progress(done: int, total: int) -> None:
+            bar.update_absolute(round(_STEPS * (first + (last - first) * done / total)), _STEPS)
+
+        return Surroundings(progress, host.check_interrupted, host.empty_caches)
+
+    return part
+
+
+def inpaint(descriptor: Any, images: Tensor, masks: Tensor) -> Tensor:
+    """`images` [B, H, W, 3] with what `masks` [B or 1, H, W] mark (above 0.5) filled in.
+
+    fp32 on the CPU. Pixels that are not marked stay as they are. Such models look at the whole
+    picture, so it is not cut. Raises `UnsuitableModelError` for other models and for masks of
+    another size.
+    """
+    if descriptor.purpose != "Inpainting":
+        raise UnsuitableModelError(
+            f"{descriptor.architecture.name} takes no mask. Load an inpainting model such as LaMa "
+            "or MAT, or use Upscale Image (IPEX)."
+        )
+    masks = masks.reshape(-1, *masks.shape[-2:])
+    if masks.shape[-2:] != images.shape[1:3] or len(masks) not in (1, len(images)):
+        raise UnsuitableModelError(
+            f"{len(masks)} mask(s) of {masks.shape[-1]}x{masks.shape[-2]} do not fit {len(images)} "
+            f"picture(s) of {images.shape[2]}x{images.shape[1]}. Resize the mask to the picture."
+        )
+    known = upscaler.upscaler_of(descriptor)
+    dtype = upscaler.settle_dtype(descriptor, known)
+    images = images[..., :3].to("cpu", torch.float32)
+    result = images.clone()
+    needed = 64 * descriptor.input_channels * images[0].numel() * 4
+    with torch.inference_mode(), resident(known.patcher, needed):
+        around = _surroundings()(0, 1)
+        for index, image in enumerate(images):
+            around.check_interrupted()
+            mask = (masks[index % len(masks)] > 0.5)[None, None].float()
+            picture = image.movedim(-1, 0)[None]
+            filled = descriptor(picture.to(known.device, dtype), mask.to(known.device, dtype))
+            pixels = filled[0].movedim(0, -1).to("cpu", torch.float32)
+            result[index] = torch.where(mask[0, 0, :, :, None] > 0, pixels, image)
+            around.progress(index + 1, len(images))
+    return result
+
+
+def description(descriptor: Any) -> Iterator[str]:
+    """Lines about a model, for people. The model is loaded for the halo."""
+    known = upscaler.upscaler_of(descriptor)
+    dtype = upscaler.settle_dtype(descriptor, known)
+    yield f"architecture: {descriptor.architecture.name} {' '.join(descriptor.tags)}".rstrip()
+    yield f"purpose: {descriptor.purpose}"
+    yield f"scale: {descriptor.scale}"
+    yield f"channels: {descriptor.input_channels} in, {descriptor.output_channels} out"
+    yield f"size: {upscaler.needs_of(descriptor)}"
+    support = upscaler.support_of(descriptor, known.device)
+    names = ["fp32", *(upscaler.precision.name_of(half) for half in support.dtypes())]
+    yield f"device: {known.device}, computes in {upscaler.precision.name_of(dtype)}"
+    yield f"possible there: {', '.join(names)}"
+    for check in upscaler.checks_of(known):
+        yield f"measured: {check.text}"
+    if descriptor.purpose == "Inpainting":
+        yield "halo: none, the picture is never cut"
+        return
+    with torch.inference_mode(), resident(known.patcher, 0):
+        yield f"halo: {upscaler.halo_of(descriptor, known, known.device).note}"
+    costs = upscaler.costs_of(descriptor, known, descriptor.input_channels)
+    for side in (256, 512, 1024):
+        cost = costs(side, side, 1, False)
+        yield (
+            f"a tile of {side}x{side} takes {cost.peak / 2**20:.0f} MiB, its largest tensor "
+            f"{cost.largest / 2**20:.0f} MiB"
+        )

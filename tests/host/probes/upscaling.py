@@ -1,0 +1,219 @@
+"""Runs inside a host's process on an emulated card: upscale models under its management.
+
+usage: upscaling.py EXTENSION MODELS        (working directory: the host's tree)
+Prints one line of JSON: for each function below, what it saw, or the traceback of what broke.
+"""
+
+import asyncio
+import contextlib
+import inspect
+import json
+import pickle
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path.cwd()))
+EXTENSION, MODELS = sys.argv[1], Path(sys.argv[2])
+sys.argv = ["main.py"]
+import comfy.options  # noqa: E402
+
+comfy.options.enable_args_parsing()
+
+import comfy.model_management as mm  # noqa: E402
+import folder_paths  # noqa: E402
+import torch  # noqa: E402
+
+import nodes  # noqa: E402
+
+MIB = 1 << 20
+NAME = "mini_esrgan_x2.safetensors"
+XPU = torch.device("xpu:0")
+folder_paths.add_model_folder_path("upscale_models", str(MODELS / "upscale_models"))
+loaded = nodes.load_custom_node(EXTENSION)
+assert asyncio.run(loaded) if inspect.isawaitable(loaded) else loaded
+
+
+class InjectedError(Exception):
+    """Breaks a model on purpose."""
+
+
+def load(precision: str = "fp32", name: str = NAME) -> Any:
+    """An upscale model from our loader, for the emulated card."""
+    return nodes.NODE_CLASS_MAPPINGS["IpexUpscaleModelLoader"]().load(name, "xpu:0", precision)[0]
+
+
+def upscale(model: Any, image: torch.Tensor, **widgets: Any) -> torch.Tensor:
+    """What our node makes of `image`."""
+    with torch.inference_mode():
+        result = nodes.NODE_CLASS_MAPPINGS["IpexUpscaleImage"]().upscale(model, image, **widgets)
+    return result[0]
+
+
+def picture(side: int = 64) -> torch.Tensor:
+    """Always the same."""
+    return torch.rand(1, side, side, 3, generator=torch.Generator().manual_seed(3))
+
+
+def on_card() -> int:
+    """Bytes of tensors on the card."""
+    return torch.xpu.memory_allocated(0)
+
+
+def the_model_is_loaded_once_and_unloads_with_the_others() -> dict[str, Any]:
+    """Two runs, then the host unloads everything."""
+    model = load()
+    upscale(model, picture())
+    after_one = on_card()
+    upscale(model, picture())
+    entries = len(mm.current_loaded_models)
+    mm.unload_all_models()
+    return {"after one": after_one, "entries": entries, "left": on_card()}
+
+
+def many_runs_do_not_grow() -> list[int]:
+    """Bytes on the card after each of six runs, of two models in turn."""
+    first, second = load(), load("fp16")
+    seen = []
+    for model in (first, second, first, second, first, second):
+        upscale(model, picture())
+        seen.append(on_card())
+    mm.unload_all_models()
+    return seen
+
+
+def an_error_takes_the_model_off_the_card() -> dict[str, Any]:
+    """An error in the model, and an interrupt, in the middle of a run."""
+
+    def fail(*_: Any) -> None:
+        raise InjectedError
+
+    model = load()
+    upscale(model, picture())
+    hook = model.model.register_forward_hook(fail)
+    left = {}
+    with contextlib.suppress(InjectedError):
+        upscale(model, picture())
+    left["error"] = on_card()
+    hook.remove()
+    mm.interrupt_current_processing()
+    with contextlib.suppress(mm.InterruptProcessingException):
+        upscale(model, picture())
+        raise AssertionError("the interrupt was not seen")
+    left["interrupt"] = on_card()
+    left["entries"] = len(mm.current_loaded_models)
+    left["works again"] = list(upscale(model, picture()).shape)
+    mm.unload_all_models()
+    return left
+
+
+def pressure_evicts_the_model_whole() -> dict[str, Any]:
+    """The host wants a little memory: all weights leave, and the next run loads them again."""
+    model = load()
+    reference = upscale(model, picture())
+    mm.free_memory(1e30, XPU)
+    left = on_card()
+    again = upscale(model, picture())
+    devices = {str(weight.device) for weight in model.model.parameters()}
+    mm.load_models_gpu([model.patcher], force_full_load=False)
+    partly = {str(weight.device) for weight in model.model.parameters()}
+    mm.unload_all_models()
+    return {
+        "left": left,
+        "same": torch.equal(reference, again),
+        "devices": sorted(devices | partly),
+    }
+
+
+def the_hosts_own_node_takes_the_model() -> dict[str, Any]:
+    """In fp32 and half, before and after ours, and ours takes the host's model."""
+    from comfy_extras import nodes_upscale_model as host_nodes
+
+    node = host_nodes.ImageUpscaleWithModel()
+    run = getattr(node, "upscale", None) or node.execute
+    differences = {}
+    for precision in ("fp32", "fp16"):
+        model = load(precision)
+        ours = upscale(model, picture())
+        with torch.inference_mode():
+            theirs = run(model, picture())[0].cpu()
+        again = upscale(model, picture())
+        differences[precision] = float((ours - theirs).abs().max())
+        differences[f"{precision} again"] = float((ours - again).abs().max())
+        mm.unload_all_models()
+    loader = host_nodes.UpscaleModelLoader()
+    with torch.inference_mode():
+        own = loader.load_model(NAME)[0]
+    differences["host's loader"] = float(
+        (upscale(own, picture()) - upscale(load(), picture())).abs().max()
+    )
+    mm.unload_all_models()
+    return differences
+
+
+def sizes_channels_and_tiles() -> dict[str, Any]:
+    """Shapes for targets, gray and alpha; tiles against the whole picture."""
+    model = load()
+    image = picture(80)
+    rgba = torch.cat([image, image[..., :1]], -1)
+    shapes = {
+        "own": upscale(model, image),
+        "scale_by": upscale(model, image, scale_by=1.5),
+        "width": upscale(model, image, width=100),
+        "both": upscale(model, image, width=50, height=70),
+        "gray": upscale(model, image[..., :1]),
+        "rgba": upscale(model, rgba),
+        "batch": upscale(model, image.repeat(3, 1, 1, 1), batch=2, scale_by=1.0),
+    }
+    found: dict[str, Any] = {name: list(value.shape) for name, value in shapes.items()}
+    tiled = upscale(model, image, tile=30)
+    found["tiles differ by"] = float((tiled - shapes["own"]).abs().max())
+    found["info"] = nodes.NODE_CLASS_MAPPINGS["IpexUpscaleModelInfo"]().describe(model)["result"][0]
+    mm.unload_all_models()
+    return found
+
+
+def wrong_files_are_named() -> dict[str, str]:
+    """What the loader says about files that hold no model."""
+    good = (MODELS / "upscale_models" / NAME).read_bytes()
+    files = {
+        "empty.safetensors": b"",
+        "cut.safetensors": good[: len(good) // 2],
+        "text.pth": b"no checkpoint at all",
+        "code.pth": pickle.dumps({"weights": InjectedError}),
+    }
+    said = {}
+    with tempfile.TemporaryDirectory() as folder:
+        folder_paths.add_model_folder_path("upscale_models", folder)
+        for name, content in files.items():
+            Path(folder, name).write_bytes(content)
+        torch.save({"some.weight": torch.zeros(2)}, Path(folder, "other.pth"))
+        for name in [*files, "other.pth"]:
+            try:
+                load(name=name)
+            except ValueError as error:
+                said[name] = str(error)
+    return said
+
+
+CHECKS: tuple[Callable[[], Any], ...] = (
+    the_model_is_loaded_once_and_unloads_with_the_others,
+    many_runs_do_not_grow,
+    an_error_takes_the_model_off_the_card,
+    pressure_evicts_the_model_whole,
+    the_hosts_own_node_takes_the_model,
+    sizes_channels_and_tiles,
+    wrong_files_are_named,
+)
+
+if __name__ == "__main__":
+    answers = {}
+    for check in CHECKS:
+        try:
+            answers[check.__name__] = check()
+        except Exception:  # noqa: BLE001  (a check that breaks is an answer)
+            answers[check.__name__] = traceback.format_exc()
+    print(json.dumps(answers))

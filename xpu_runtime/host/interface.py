@@ -1,0 +1,42 @@
+"""The host's server, its progress bar, and its folders."""
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    pass
+
+
+def server() -> Any | None:
+    """The `PromptServer` of this process, or None where no server runs: in probes and scripts."""
+    # Never imported: whoever runs a server has imported it, and others do not want one.
+    module = sys.modules.get("server")
+    return getattr(getattr(module, "PromptServer", None), "instance", None)
+
+
+def check_interrupted() -> None:
+    """Raise the host's own exception if the user has stopped the workflow."""
+    import comfy.model_management
+
+    comfy.model_management.throw_exception_if_processing_interrupted()
+
+
+def progress_bar(total: int) -> Any:
+    """The progress bar of the running node: `update_absolute(done, total)`."""
+    import comfy.utils
+
+    return comfy.utils.ProgressBar(total)
+
+
+def model_names(folder: str) -> list[str]:
+    """The files in one of the host's model folders."""
+    import folder_paths
+
+    return list(folder_paths.get_filename_list(folder))
+
+
+def model_path(folder: str, name: str) -> str:
+    """The path of a file in one of the host's model folders. Raises `FileNotFoundError`."""
+    import folder_paths
+
+    return str(folder_paths.get_full_path_or_raise(folder, name))

@@ -1,0 +1,121 @@
+"""The models that the host keeps on devices, and how they come and go."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .devices import empty_caches
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model that the host keeps on a device now. Sizes are in bytes."""
+
+    name: str
+    """The class of the network: "BaseModel", "SD1ClipModel"."""
+    device: str
+    loaded: int
+    """What of it is on the device."""
+    size: int
+
+
+def loaded_models() -> list[LoadedModel]:
+    """The models that the host keeps on devices now, in its own order, most recent first."""
+    import comfy.model_management
+
+    found = []
+    for loaded in list(comfy.model_management.current_loaded_models):
+        # The host refers to it weakly, and it may go at any time.
+        patcher = loaded.model
+        if patcher is not None:
+            name = type(patcher.model).__name__
+            sizes = int(patcher.loaded_size()), int(patcher.model_size())
+            found.append(LoadedModel(name, str(loaded.device), *sizes))
+    return found
+
+
+def loaded_devices() -> "list[torch.device]":
+    """The devices on which the host has models now, each once."""
+    import comfy.model_management
+
+    return list(dict.fromkeys(m.device for m in comfy.model_management.current_loaded_models))
+
+
+def is_loaded(patcher: Any) -> bool:
+    """Whether the host has this ModelPatcher loaded; it has not if loading failed."""
+    import comfy.model_management
+
+    return any(m.model is patcher for m in comfy.model_management.current_loaded_models)
+
+
+def clone_for_device(model: Any, device: "torch.device") -> Any:
+    """A clone of a ModelPatcher that may be loaded on `device`; the original is not changed.
+
+    Newer hosts have dynamic patchers, whose weights are tied to the device they were made for:
+    for another device the host's own factory makes a plain patcher. Raises `RuntimeError` if
+    the model's loader gave the host no factory.
+    """
+    is_dynamic = getattr(model, "is_dynamic", None)
+    if is_dynamic is not None and is_dynamic() and model.load_device != device:
+        return model.clone(disable_dynamic=True)
+    return model.clone()
+
+
+def model_patcher_class() -> Any:
+    """The class under which the host manages a model's memory; never the dynamic one."""
+    import comfy.model_patcher
+
+    return comfy.model_patcher.ModelPatcher
+
+
+def load_whole(patcher: Any, memory_required: int) -> None:
+    """Load a model as a whole, and free `memory_required` bytes beside it if possible."""
+    import comfy.model_management
+
+    comfy.model_management.load_models_gpu(
+        [patcher], memory_required=memory_required, force_full_load=True
+    )
+
+
+def unload(patcher: Any) -> None:
+    """Take a model off its device now, whether or not the host knows that it is there."""
+    import comfy.model_management
+
+    loaded_models = comfy.model_management.current_loaded_models
+    for loaded in [one for one in loaded_models if one.model is patcher]:
+        loaded_models.remove(loaded)
+        if loaded.model_finalizer is not None:
+            loaded.model_finalizer.detach()
+    patcher.detach()
+    empty_caches()
+
+
+def evict(device: "torch.device", memory_required: int) -> None:
+    """Unload models from `device` until this many bytes are free, or none is left."""
+    import comfy.model_management
+
+    comfy.model_management.free_memory(memory_required, device)
+
+
+def free_everything_on(device: "torch.device") -> None:
+    """Unload every model from `device`."""
+    import comfy.model_management
+
+    comfy.model_management.free_memory(1e30, device)
+
+
+def sub_quadratic_attention() -> Callable[..., Any]:
+    """The host's attention of --use-quad-cross-attention."""
+    from comfy.ldm.modules import attention
+
+    return attention.attention_sub_quad
+
+
+def efficient_dot_product_attention() -> Callable[..., Any]:
+    """The host's core of sub-quadratic attention, as its own module has it."""
+    from comfy.ldm.modules import sub_quadratic_attention
+
+    return sub_quadratic_attention.efficient_dot_product_attention
