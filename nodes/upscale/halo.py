@@ -45,6 +45,7 @@ def find(
     channels: int,
     scale: int,
     device: torch.device | None = None,
+    most: int | None = None,
 ) -> Halo:
     """The halo of the network `call`, which takes fp32 [1, channels, H, W] on `device`.
 
@@ -52,10 +53,12 @@ def find(
     pixel lies; one group is added for that. A network counts as looking everywhere if it hides
     a NaN, lets it reach the end of the longest strip, or spreads it differently when picture
     and NaN are shifted: attention in windows does, and its windows would fall elsewhere in a
-    tile.
+    tile. Strips longer than a halo of `most` pixels needs are not tried.
     """
     group = needs.multiple_of
-    for width in _WIDTHS:
+    for index, width in enumerate(_WIDTHS):
+        if most is not None and index > 0 and _WIDTHS[index - 1] > 2 * most:
+            break
         probe = _Probe(call, needs, channels, scale, width, device)
         reach = probe.reach(0)
         if reach is None:

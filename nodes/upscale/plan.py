@@ -91,6 +91,9 @@ class Wishes:
 
 PLANNED = Wishes()
 
+FindHalo = Callable[[int | None], Halo]
+"""(most pixels that are of use, or None) -> the halo; one that is not exact if it is larger."""
+
 Costs = Callable[[int, int, int, bool], Cost]
 """(height, width, batch, several) -> the cost of one call. With several calls, each result is
 still on its way to the CPU while the next is computed."""
@@ -99,7 +102,7 @@ still on its way to the CPU while the next is computed."""
 def choose(
     canvas: Canvas,
     frames: int,
-    halo: Callable[[], Halo],
+    halo: FindHalo,
     costs: Costs,
     limits: Limits,
     wishes: Wishes = PLANNED,
@@ -110,7 +113,7 @@ def choose(
     nothing fits.
     """
     if wishes.tile:
-        found = halo()
+        found = halo(None)
         tiles = canvas.tiles(wishes.tile + 2 * found.pixels, found.pixels)
     else:
         tiles, found = _planned_tiles(canvas, frames, halo, costs, limits)
@@ -131,16 +134,20 @@ def _batch(pixels: int, limits: Limits, wishes: Wishes) -> int:
 
 
 def _planned_tiles(
-    canvas: Canvas, frames: int, halo: Callable[[], Halo], costs: Costs, limits: Limits
+    canvas: Canvas, frames: int, halo: FindHalo, costs: Costs, limits: Limits
 ) -> tuple[tuple[Tile, ...], Halo]:
     whole = canvas.whole()
-    fits = _fits(canvas.padded, costs, limits, frames > 1)
-    if fits and (not limits.small or max(canvas.padded) <= SMALLEST_WINDOW):
+    if _fits(canvas.padded, costs, limits, frames > 1):
+        longest = max(canvas.padded)
+        if limits.small and longest > SMALLEST_WINDOW:
+            # Two windows a side, the fewest, already cost (1 + 2 * halo / longest) ** 2.
+            found = halo(int(longest * (SMALL_WORK**0.5 - 1) / 2))
+            cut = _cut(canvas, found.pixels, costs, limits) if found.exact else None
+            if cut is not None and work(canvas, cut) <= SMALL_WORK:
+                return cut, found
         return whole, Halo(0, exact=True)
-    found = halo()
+    found = halo(None)
     cut = _cut(canvas, found.pixels, costs, limits)
-    if fits and (cut is None or work(canvas, cut) > SMALL_WORK):
-        return whole, Halo(0, exact=True)
     if (cut is None or work(canvas, cut) > MOST_WORK) and found.pixels > SHORT_HALO:
         found = Halo(SHORT_HALO, exact=False)
         cut = _cut(canvas, SHORT_HALO, costs, limits)

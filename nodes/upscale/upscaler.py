@@ -179,7 +179,10 @@ def _test_run(descriptor: Any, device: torch.device) -> Callable[[torch.dtype], 
         if dtype != torch.float32:
             module.to(memory_format=torch.channels_last)
         picture = precision.test_picture(descriptor.input_channels, precision.CHECK_SIDE)
-        result = with_module(descriptor, module)(picture.to(device, dtype))
+        inputs = [picture]
+        if descriptor.purpose == "Inpainting":
+            inputs.append((picture[:, :1] > 0.5).float())
+        result = with_module(descriptor, module)(*(one.to(device, dtype) for one in inputs))
         return result.cpu()
 
     return run
@@ -195,17 +198,26 @@ def with_module(descriptor: Any, module: nn.Module) -> Any:
     return twin
 
 
-def halo_of(descriptor: Any, known: Upscaler, device: torch.device) -> Halo:
-    """How far the model looks; found once for the same weights. The model is on `device`."""
-    if known.digest not in _HALOS:
-        _HALOS[known.digest] = find_halo(
-            lambda picture: descriptor(picture.to(known.dtype)),
-            needs_of(descriptor),
-            descriptor.input_channels,
-            descriptor.scale,
-            device,
-        )
-    return _HALOS[known.digest]
+def halo_of(
+    descriptor: Any, known: Upscaler, device: torch.device, most: int | None = None
+) -> Halo:
+    """How far the model looks; found once for the same weights. The model is on `device`.
+
+    If it looks further than `most` pixels, the answer may be a halo that is not exact.
+    """
+    if known.digest in _HALOS:
+        return _HALOS[known.digest]
+    found = find_halo(
+        lambda picture: descriptor(picture.to(known.dtype)),
+        needs_of(descriptor),
+        descriptor.input_channels,
+        descriptor.scale,
+        device,
+        most,
+    )
+    if found.exact or most is None:
+        _HALOS[known.digest] = found
+    return found
 
 
 def job_of(descriptor: Any, known: Upscaler) -> Job:

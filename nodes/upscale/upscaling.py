@@ -16,7 +16,7 @@ from ...xpu_runtime.settings import read
 from . import upscaler
 from .channels import passes, result_channels
 from .halo import Halo
-from .plan import Limits, Plan, Wishes, choose
+from .plan import DoesNotFitError, Limits, Plan, Wishes, choose
 from .running import Run, Surroundings
 from .tiles import Canvas
 from .upscaler import Upscaler
@@ -99,10 +99,10 @@ def planned(
     costs = upscaler.costs_of(descriptor, known, channels)
     device = known.device
 
-    def look() -> Halo:
+    def look(most: int | None) -> Halo:
         if halo is not None:
             return Halo(halo, exact=False)
-        return upscaler.halo_of(descriptor, known, device)
+        return upscaler.halo_of(descriptor, known, device, most)
 
     def plan(limits: Limits) -> Plan:
         return choose(canvas, frames, look, costs, limits, wishes)
@@ -110,7 +110,7 @@ def planned(
     ideal = plan(Limits(1 << 62, largest_tensor(device), device.type == devices.CPU))
     limits = limits_of(device)
     if device.type != devices.CPU and not limits.fit(ideal.cost):
-        with contextlib.suppress(RuntimeError):
+        with contextlib.suppress(DoesNotFitError):
             tight = plan(limits)
             if tight.work <= GOOD_WORK:
                 return tight

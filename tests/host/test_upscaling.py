@@ -87,3 +87,15 @@ def test_a_file_that_holds_no_model_is_named_with_the_reason(seen: dict[str, Any
     for name, reason in reasons.items():
         assert name in said[name]
         assert reason in said[name]
+
+
+def test_masks_are_filled_and_models_for_other_purposes_get_a_clear_answer(
+    seen: dict[str, Any],
+) -> None:
+    found = seen["models_for_other_purposes_get_a_clear_answer"]
+    assert found["shade"] == [0.25]
+    assert found["kept"], "what was not masked changed"
+    assert "Inpaint with Model (IPEX)" in found["inpainting"]
+    assert "aligned face in a picture of 512x512; this picture is 64x64" in found["face"]
+    assert "takes no mask" in found["no mask"]
+    assert "Resize the mask" in found["mask size"]

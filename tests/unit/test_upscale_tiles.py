@@ -85,7 +85,7 @@ def linear(bytes_per_pixel: int, largest: int = 0) -> object:
     return cost
 
 
-def never() -> Halo:
+def never(most: int | None) -> Halo:
     raise AssertionError("the halo was asked for although nothing is cut")
 
 
@@ -99,7 +99,7 @@ def test_a_picture_that_fits_is_not_cut_and_no_halo_is_looked_for() -> None:
 @pytest.mark.parametrize("free", [30, 100, 400])
 def test_what_is_planned_fits_the_free_memory_and_fills_it_well(free: int) -> None:
     limits = Limits(free * MIB, None)
-    plan = choose(Canvas(1024, 1024), 1, lambda: Halo(18, True), linear(1000), limits)
+    plan = choose(Canvas(1024, 1024), 1, lambda most: Halo(18, True), linear(1000), limits)
     assert limits.fit(plan.cost)
     assert plan.cost.peak > 0.35 * limits.free
     assert plan.halo.exact
@@ -108,7 +108,7 @@ def test_what_is_planned_fits_the_free_memory_and_fills_it_well(free: int) -> No
 def test_no_tensor_exceeds_the_largest_allocation() -> None:
     limits = Limits(1 << 50, 64 * MIB)
     costs = linear(5000, 4096)
-    plan = choose(Canvas(2048, 2048), 4, lambda: Halo(18, True), costs, limits)
+    plan = choose(Canvas(2048, 2048), 4, lambda most: Halo(18, True), costs, limits)
     assert plan.cost.largest <= 64 * MIB
 
 
@@ -123,17 +123,17 @@ def test_small_pictures_are_batched_and_large_ones_are_not() -> None:
 
 def test_on_the_cpu_tiles_are_small_at_little_work() -> None:
     limits = Limits(1 << 40, None, small=True)
-    plan = choose(Canvas(1024, 1024), 4, lambda: Halo(18, True), linear(513), limits)
+    plan = choose(Canvas(1024, 1024), 4, lambda most: Halo(18, True), linear(513), limits)
     assert plan.batch == 1
     assert plan.work <= 1.1
     assert plan.cost.peak < 1024 * 1024 * 513 / 3
-    far = choose(Canvas(1024, 1024), 1, lambda: Halo(349, True), linear(513), limits)
+    far = choose(Canvas(1024, 1024), 1, lambda most: Halo(349, True), linear(513), limits)
     assert len(far.tiles) == 1
 
 
 def test_a_halo_that_costs_too_much_is_shortened_and_says_so() -> None:
     limits = Limits(700 * 700 * 1000, None)
-    plan = choose(Canvas(2048, 2048), 1, lambda: Halo(349, True), linear(1000), limits)
+    plan = choose(Canvas(2048, 2048), 1, lambda most: Halo(349, True), linear(1000), limits)
     assert plan.halo.pixels == SHORT_HALO
     assert not plan.halo.exact
 
@@ -141,11 +141,11 @@ def test_a_halo_that_costs_too_much_is_shortened_and_says_so() -> None:
 def test_wishes_are_followed() -> None:
     limits = Limits(1, None)
     wishes = Wishes(tile=100, batch=3)
-    plan = choose(Canvas(400, 400), 1, lambda: Halo(10, True), linear(1000), limits, wishes)
+    plan = choose(Canvas(400, 400), 1, lambda most: Halo(10, True), linear(1000), limits, wishes)
     assert plan.batch == 3
     assert {tile.window.height for tile in plan.tiles} <= set(range(100, 121))
 
 
 def test_what_fits_nowhere_is_an_error_with_a_remedy() -> None:
     with pytest.raises(DoesNotFitError, match="Close other programs"):
-        choose(Canvas(400, 400), 1, lambda: Halo(10, True), linear(1000), Limits(1000, None))
+        choose(Canvas(400, 400), 1, lambda most: Halo(10, True), linear(1000), Limits(1000, None))

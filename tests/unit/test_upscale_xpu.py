@@ -78,7 +78,7 @@ def test_a_plan_runs_on_a_card_with_limits_and_without_running_out(
     emulated = emulated_xpu([DeviceSpec(A770, **changes)])
     model.to(XPU)
     limits = Limits(int(torch.xpu.mem_get_info(0)[0] * 0.9), largest)
-    plan = choose(Canvas(300, 360), 1, lambda: HALO, costs, limits)
+    plan = choose(Canvas(300, 360), 1, lambda most: HALO, costs, limits)
     torch.xpu.reset_peak_memory_stats()
     held = torch.xpu.memory_allocated()
     emulated.reset_counters()

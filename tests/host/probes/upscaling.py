@@ -26,6 +26,7 @@ comfy.options.enable_args_parsing()
 import comfy.model_management as mm  # noqa: E402
 import folder_paths  # noqa: E402
 import torch  # noqa: E402
+from spandrel import MAIN_REGISTRY, MaskedImageModelDescriptor  # noqa: E402
 
 import nodes  # noqa: E402
 
@@ -176,6 +177,60 @@ def sizes_channels_and_tiles() -> dict[str, Any]:
     return found
 
 
+class Filler(torch.nn.Module):
+    """Fills what a mask marks with a number that it has learned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shade = torch.nn.Parameter(torch.tensor(0.25))
+
+    def forward(self, image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """As LaMa and MAT are called."""
+        return image * (1 - mask) + self.shade * mask
+
+
+def masked_model() -> Any:
+    """A spandrel model that takes a mask."""
+    return MaskedImageModelDescriptor(
+        Filler(),
+        {"shade": torch.tensor(0.25)},
+        architecture=MAIN_REGISTRY["LaMa"].architecture,
+        purpose="Inpainting",
+        tags=[],
+        supports_half=False,
+        supports_bfloat16=True,
+        input_channels=3,
+        output_channels=3,
+    )
+
+
+def models_for_other_purposes_get_a_clear_answer() -> dict[str, Any]:
+    """Inpainting, its masks, and models for faces."""
+    fill = nodes.NODE_CLASS_MAPPINGS["IpexInpaintWithModel"]().inpaint
+    image, mask = picture().repeat(2, 1, 1, 1), torch.zeros(1, 64, 64)
+    mask[:, 10:20, 30:50] = 1
+    masked = masked_model()
+    (filled,) = fill(masked, image, mask)
+    inside = filled[:, 10:20, 30:50].clone()
+    filled[:, 10:20, 30:50] = image[:, 10:20, 30:50]
+    found = {"shade": sorted(set(inside.unique().tolist())), "kept": torch.equal(filled, image)}
+    mm.unload_all_models()
+    face = load()
+    face._purpose = "FaceSR"
+    attempts: dict[str, Callable[[], Any]] = {
+        "inpainting": lambda: upscale(masked, picture()),
+        "face": lambda: upscale(face, picture()),
+        "no mask": lambda: fill(load(), image, mask),
+        "mask size": lambda: fill(masked, image, torch.zeros(1, 8, 8)),
+    }
+    for name, attempt in attempts.items():
+        try:
+            attempt()
+        except ValueError as error:
+            found[name] = str(error)
+    return found
+
+
 def wrong_files_are_named() -> dict[str, str]:
     """What the loader says about files that hold no model."""
     good = (MODELS / "upscale_models" / NAME).read_bytes()
@@ -206,6 +261,7 @@ CHECKS: tuple[Callable[[], Any], ...] = (
     pressure_evicts_the_model_whole,
     the_hosts_own_node_takes_the_model,
     sizes_channels_and_tiles,
+    models_for_other_purposes_get_a_clear_answer,
     wrong_files_are_named,
 )
 
