@@ -66,7 +66,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "host_version" in metafunc.fixturenames:
         from hosts import VERSIONS
 
-        chosen = metafunc.config.getoption("--host") or VERSIONS
+        ends = metafunc.definition.get_closest_marker("oldest_and_newest") is not None
+        by_default = (VERSIONS[0], VERSIONS[-1]) if ends else VERSIONS
+        chosen = metafunc.config.getoption("--host") or by_default
         metafunc.parametrize("host_version", chosen, indirect=True, scope="session")
     if "workflow_device" in metafunc.fixturenames:
         real = ["cuda:0"] if metafunc.config.getoption("--cuda") else []

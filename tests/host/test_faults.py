@@ -13,7 +13,7 @@ import probes
 import pytest
 from conftest import REPOSITORY
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.oldest_and_newest]
 
 CHECKS = (
     "a_card_that_others_fill",

@@ -8,7 +8,7 @@ import probes
 import pytest
 from conftest import REPOSITORY
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.oldest_and_newest]
 
 CARD = ("-m", "xpu_emulator", "--device", "a770", "--")
 
