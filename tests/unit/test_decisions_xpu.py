@@ -31,8 +31,7 @@ def test_the_stream_that_waits_is_the_second_cards_own(cards: Any) -> None:
     transfer.sync_stream(host_sync)(SECOND, None)
     transfer.sync_stream(host_sync)(torch.device("cpu"), None)
     assert waited == [torch.device("xpu:0"), SECOND, torch.device("xpu:0")]
-    assert transfer.current_stream(host_current)(SECOND).device == SECOND
-    assert transfer.get_offload_stream(host_current)(SECOND).device == SECOND
+    assert transfer.stream_of_its_card(host_current)(SECOND).device == SECOND
     assert torch.xpu.current_device() == 0
 
 

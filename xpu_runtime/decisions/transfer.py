@@ -20,8 +20,8 @@ def device_supports_non_blocking(original: Callable[..., Any]) -> Callable[..., 
     return replacement
 
 
-def get_offload_stream(original: Callable[..., Any]) -> Callable[..., Any]:
-    """A stream of the device's own that waits for this device's current stream."""
+def stream_of_its_card(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A stream of the device that is asked about: its current one, or one that waits for it."""
 
     def replacement(device: Any) -> Any:
         with _on(device):
@@ -36,16 +36,6 @@ def sync_stream(original: Callable[..., Any]) -> Callable[..., Any]:
     def replacement(device: Any, stream: Any) -> Any:
         with _on(device):
             return original(device, stream)
-
-    return replacement
-
-
-def current_stream(original: Callable[..., Any]) -> Callable[..., Any]:
-    """The current stream of the device that is asked about."""
-
-    def replacement(device: Any) -> Any:
-        with _on(device):
-            return original(device)
 
     return replacement
 

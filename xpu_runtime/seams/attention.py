@@ -17,6 +17,7 @@ _COPIES_OF_ATTENTION = tuple(
 
 
 def attention_seams(reader: MemoryReader, max_allocation: int | None) -> tuple[Seam, ...]:
+    """The rows; all share one limit."""
     limit_for = attention.attention_limit(reader, max_allocation)
     return (
         Seam(

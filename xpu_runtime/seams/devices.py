@@ -6,6 +6,7 @@ from .circumstances import BOTH_MAKERS, MODEL_MANAGEMENT, Circumstances, one_mak
 
 
 def device_seams(circumstances: Circumstances) -> tuple[Seam, ...]:
+    """The rows; most are for a process with both makers' cards."""
     chosen = circumstances.primary
     return (
         Seam(
@@ -41,6 +42,7 @@ def device_seams(circumstances: Circumstances) -> tuple[Seam, ...]:
 
 
 def primary_seam(circumstances: Circumstances) -> Seam:
+    """The row for the card that was chosen, the only one that NVIDIA's cards alone can need."""
     return Seam(
         name="primary-device",
         target=f"{MODEL_MANAGEMENT}:get_torch_device",

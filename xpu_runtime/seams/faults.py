@@ -11,6 +11,7 @@ _VAE = {"decode": faults.vae_decode, "encode": faults.vae_encode}
 
 
 def fault_seams() -> tuple[Seam, ...]:
+    """The rows."""
     return (
         Seam(
             name="node-errors",

@@ -7,6 +7,7 @@ from .circumstances import MODEL_MANAGEMENT
 
 
 def memory_seams(reader: MemoryReader) -> tuple[Seam, ...]:
+    """The rows."""
     return (
         Seam(
             name="total-memory",

@@ -11,6 +11,7 @@ _NO_CURRENT_STREAM = "this ComfyUI asks at each place; offload-stream and offloa
 
 
 def transfer_seams(circumstances: Circumstances) -> tuple[Seam, ...]:
+    """The rows; those about streams are for more than one Intel GPU."""
     one_card = _ONE_CARD if circumstances.xpus == 1 else None
     return (
         Seam(
@@ -23,7 +24,7 @@ def transfer_seams(circumstances: Circumstances) -> tuple[Seam, ...]:
         Seam(
             name="offload-stream",
             target=f"{MODEL_MANAGEMENT}:get_offload_stream",
-            replace=transfer.get_offload_stream,
+            replace=transfer.stream_of_its_card,
             reason=_STREAMS,
             not_needed=lambda: one_card,
         ),
@@ -37,7 +38,7 @@ def transfer_seams(circumstances: Circumstances) -> tuple[Seam, ...]:
         Seam(
             name="current-stream",
             target=f"{MODEL_MANAGEMENT}:current_stream",
-            replace=transfer.current_stream,
+            replace=transfer.stream_of_its_card,
             reason=_STREAMS,
             not_needed=lambda: one_card if host.has("current_stream") else _NO_CURRENT_STREAM,
         ),
