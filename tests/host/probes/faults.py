@@ -6,6 +6,8 @@ its driver says from the start that nothing of it is free.
 `a_lost_card` must be the last: the card does not come back.
 """
 
+import copy
+import functools
 import itertools
 import json
 import sys
@@ -103,34 +105,48 @@ def a_card_that_others_fill() -> str:
     return "" if torch.equal(streamed, whole) else f"{streamed} is not {whole}"
 
 
-PROMPTS = itertools.count(100)
+PLAIN = worker.workflow("txt2img")
+NUMBERS = itertools.count(100)
 
 
-def fresh() -> tuple[Prompt, worker.Outcome]:
-    """A prompt that no cache answers, and what it gives on a card without faults."""
-    prompt = worker.workflow("txt2img")
-    prompt["3"]["inputs"]["text"] = f"fox {next(PROMPTS)}"
-    expected = SERVED.run(prompt, unload=True)
-    assert expected.picture is not None, str(expected)
-    other = worker.workflow("txt2img")
-    other["3"]["inputs"]["text"] = f"hen {next(PROMPTS)}"
-    SERVED.run(other, unload=True)
-    return prompt, expected
+@functools.cache
+def expected() -> worker.Outcome:
+    """What the workflow gives on a card without faults."""
+    outcome = SERVED.run(PLAIN, unload=True)
+    assert outcome.picture is not None, str(outcome)
+    return outcome
+
+
+def fresh(varied: str) -> Prompt:
+    """The workflow with another "text" or "seed", of which the executor knows no results."""
+    prompt = copy.deepcopy(PLAIN)
+    if varied == "text":
+        prompt["3"]["inputs"]["text"] = f"fox {next(NUMBERS)}"
+    else:
+        prompt["6"]["inputs"]["seed"] = next(NUMBERS)
+    return prompt
+
+
+def forgotten(varied: str) -> Prompt:
+    """The workflow, after the executor has forgotten what it knew behind its text or its seed."""
+    expected()
+    SERVED.run(fresh(varied), unload=True)
+    return PLAIN
 
 
 def a_small_allocation_limit() -> str:
     """Each prompt works or says that memory ran out, and the next one works."""
     limits = {4 * MIB: False, 64 * MIB: False, 128 * MIB: True}  # the text encoder has 73 MiB
     for limit, suffices in limits.items():
-        prompt, expected = fresh()
+        prompt = forgotten("text")
         CARD.change(max_allocation=limit)
         limited = SERVED.run(prompt, unload=True)
         CARD.change(max_allocation=0)
-        good = limited.equals(expected) if suffices else limited.is_clear(*OUT_OF_MEMORY)
+        good = limited.equals(expected()) if suffices else limited.is_clear(*OUT_OF_MEMORY)
         if not good:
             return f"at {limit >> 20} MiB: {limited}"
-        following = SERVED.run(prompt, unload=True)
-        if not following.equals(expected):
+        following = SERVED.run(forgotten("text"), unload=True)
+        if not following.equals(expected()):
             return f"after {limit >> 20} MiB: {following}"
     return ""
 
@@ -161,18 +177,18 @@ def a_driver_that_lies_about_free_memory() -> str:
         "ever another": [0, total, -5, 1, 7 * total],
     }
     for name, values in lies.items():
-        prompt, expected = fresh()
+        prompt = forgotten("seed")
         cycle = itertools.cycle(values)
         with answering(lambda cycle=cycle: (next(cycle), total)) as calls:
             outcome = SERVED.run(prompt, unload=True)
-        if not outcome.equals(expected) or not calls:
+        if not outcome.equals(expected()) or not calls:
             return f"{name}, {len(calls)} times: {outcome}"
     return ""
 
 
 def a_driver_that_stops_telling_free_memory() -> str:
     """It raises from the third call on, and is not asked again."""
-    prompt, expected = fresh()
+    prompt = forgotten("seed")
     answers = iter([(2 * GIB, 3 * GIB)] * 2)
 
     def answer() -> tuple[int, int]:
@@ -185,28 +201,32 @@ def a_driver_that_stops_telling_free_memory() -> str:
         outcome = SERVED.run(prompt, unload=True)
     if len(calls) != 3:
         return f"it was asked {len(calls)} times"
-    return "" if outcome.equals(expected) else str(outcome)
+    return "" if outcome.equals(expected()) else str(outcome)
+
+
+def is_lost(outcome: worker.Outcome) -> bool:
+    """Whether this is the one error that says what to do."""
+    return outcome.is_clear(*LOST) and REMEDY in outcome.message
 
 
 def a_card_lost_at_any_kernel() -> str:
     """Wherever it happens: one clear error, and nobody tries again."""
-    fresh()  # caches what all later prompts have in common
+    expected()
     before = CARD.counters()["kernels"]
-    fresh()
-    kernels = (CARD.counters()["kernels"] - before) // 2
-    for nth in range(1, kernels, kernels // 6):
-        prompt, _ = fresh()
+    SERVED.run(fresh("text"), unload=True)
+    kernels = CARD.counters()["kernels"] - before
+    for nth in range(1, kernels, kernels // 5):
         CARD.fail_kernel(nth, "device_lost")
-        outcome = SERVED.run(prompt, unload=True)
+        outcome = SERVED.run(fresh("text"), unload=True)
         CARD.fail_kernel(0)
-        if not outcome.is_clear(*LOST) or REMEDY not in outcome.message:
-            return f"at kernel {nth}: {outcome}"
+        if not is_lost(outcome):
+            return f"at kernel {nth} of {kernels}: {outcome}"
     return ""
 
 
 def a_lost_card() -> str:
     """Lost in the middle of sampling: a clear error then and from each later prompt."""
-    prompt, _ = fresh()
+    prompt = forgotten("seed")
 
     def lose(value: int, *_: Any, **__: Any) -> None:
         if value == 1:
@@ -215,13 +235,10 @@ def a_lost_card() -> str:
     comfy.utils.set_progress_bar_global_hook(lose)
     outcomes = {
         "the prompt that meets it": SERVED.run(prompt),
-        "the same again": SERVED.run(prompt, unload=True),
-        "another": SERVED.run(worker.workflow("txt2img")),
+        "the same again, then unloading": SERVED.run(prompt, unload=True),
+        "another": SERVED.run(fresh("text")),
     }
-    for name, outcome in outcomes.items():
-        if not outcome.is_clear(*LOST) or REMEDY not in outcome.message:
-            return f"{name}: {outcome}"
-    return ""
+    return "; ".join(f"{when}: {o}" for when, o in outcomes.items() if not is_lost(o))
 
 
 def observe(name: str) -> str:

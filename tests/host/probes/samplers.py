@@ -2,8 +2,8 @@
 
 usage: samplers.py MODELS EXTENSION        (working directory: the host's tree)
 Prints one line of JSON: {"flow": {"samplers": {name: answer}, "schedulers": {name: answer}},
-"eps": {...}}; an answer is "finite", or what is wrong. The models are tiny ones of SD3's kind,
-which predicts a flow, and of SD1.5's, which predicts noise. Samplers take other ways for these.
+"eps": {...}}; an answer is "finite", or what is wrong. The models are tiny: one of SD3's kind,
+which predicts a flow, and one of SD1.5's, which predicts noise. Samplers take other ways for these.
 """
 
 import asyncio
@@ -23,10 +23,15 @@ import comfy.options  # noqa: E402
 comfy.options.enable_args_parsing()
 
 import comfy.model_management  # noqa: E402
+import comfy.model_patcher  # noqa: E402
 import comfy.sample  # noqa: E402
 import comfy.samplers  # noqa: E402
 import comfy.sd  # noqa: E402
+import comfy.supported_models  # noqa: E402
+import models as checkpoints  # noqa: E402
 import torch  # noqa: E402
+
+XPU = torch.device("xpu:0")
 
 # Multistep samplers need so many before their own formula is used.
 STEPS = 4
@@ -41,12 +46,22 @@ def load_extension() -> None:
     assert asyncio.run(loaded) if inspect.isawaitable(loaded) else loaded
 
 
-def model(file: str) -> Any:
-    """The diffusion model of a checkpoint."""
-    loaded = comfy.sd.load_checkpoint_guess_config(
-        str(MODELS / "checkpoints" / file), output_vae=False, output_clip=False
-    )
+def tiny_sd3() -> Any:
+    """A patcher of the tests' checkpoint."""
+    file = MODELS / "checkpoints" / "mini_sd3.safetensors"
+    loaded = comfy.sd.load_checkpoint_guess_config(str(file), output_vae=False, output_clip=False)
     return loaded[0]
+
+
+def tiny_sd15() -> Any:
+    """A patcher of a UNet with a tenth of the channels that the host's loader would ask for."""
+    shape = {**checkpoints.SD15_UNET, "model_channels": 32}
+    more = {"out_channels": 4, "transformer_depth_output": [1, 1], "dtype": torch.float16}
+    config = comfy.supported_models.SD15({**shape, **more})
+    config.set_inference_dtype(torch.float16, None)
+    made = config.get_model({}, device=torch.device("cpu"))
+    made.diffusion_model.load_state_dict(checkpoints.sd15_unet(shape, seed=15))
+    return comfy.model_patcher.ModelPatcher(made, XPU, torch.device("cpu"))
 
 
 def random(*shape: int, seed: int) -> torch.Tensor:
@@ -109,7 +124,7 @@ def answers(sample: Callable[[str, str], torch.Tensor]) -> dict[str, dict[str, s
 if __name__ == "__main__":
     if EXTENSION != "bare":
         load_extension()
-    assert comfy.model_management.get_torch_device() == torch.device("xpu:0")
+    assert comfy.model_management.get_torch_device() == XPU
     assert not torch.xpu.get_device_properties(0).has_fp64
-    FLOW, EPS = model("mini_sd3.safetensors"), model("mini_sd15.safetensors")
+    FLOW, EPS = tiny_sd3(), tiny_sd15()
     sys.stdout.write(json.dumps({"flow": answers(flow), "eps": answers(eps)}) + "\n")

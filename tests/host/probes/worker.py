@@ -55,7 +55,9 @@ class Outcome:
     def __str__(self) -> str:
         if self.died:
             return f"the worker died: {self.died}"
-        return f"{self.kind}: {self.message.strip()}" if self.errors else "a picture"
+        if self.errors:
+            return f"{self.kind}: {self.message.strip()}"
+        return "no picture" if self.picture is None else "a picture"
 
 
 class _EndOfWorkError(Exception):
