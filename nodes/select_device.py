@@ -10,12 +10,8 @@ DEVICE_TOOLTIP = (
 )
 
 
-class _SelectDevice:
-    """What every Select Device node shares: the widget, and that absent devices are accepted."""
-
-    CATEGORY = "IPEX"
-    FUNCTION = "select"
-    SEARCH_ALIASES = ["device", "gpu", "xpu", "intel arc", "cuda", "cpu"]
+class TakesDevice:
+    """What every node with a device widget shares: that absent devices are accepted."""
 
     @classmethod
     def VALIDATE_INPUTS(cls, device: str) -> bool | str:  # noqa: N802 (the host's name)
@@ -25,7 +21,15 @@ class _SelectDevice:
         return f"{device!r} is no device. Use auto, cpu, cuda:0, xpu:0 and so on."
 
 
-def _device_widget() -> tuple[list[str], dict[str, Any]]:
+class _SelectDevice(TakesDevice):
+    """What every Select Device node shares."""
+
+    CATEGORY = "IPEX"
+    FUNCTION = "select"
+    SEARCH_ALIASES = ["device", "gpu", "xpu", "intel arc", "cuda", "cpu"]
+
+
+def device_widget() -> tuple[list[str], dict[str, Any]]:
     """The device list is that of the running process."""
     return (devices.combo(), {"default": devices.AUTO, "tooltip": DEVICE_TOOLTIP})
 
@@ -44,7 +48,7 @@ class IpexSelectDevice(_SelectDevice):
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (the host's name)
         """The widgets."""
         model = ("MODEL", {"tooltip": "The diffusion model to place."})
-        return {"required": {"model": model, "device": _device_widget()}}
+        return {"required": {"model": model, "device": device_widget()}}
 
     def select(self, model: Any, device: str) -> tuple[Any]:
         """Return a clone of `model` (a ModelPatcher) whose load device is `device`."""
@@ -65,7 +69,7 @@ class IpexSelectDeviceControlNet(_SelectDevice):
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (the host's name)
         """The widgets."""
         control_net = ("CONTROL_NET", {"tooltip": "The ControlNet to place."})
-        return {"required": {"control_net": control_net, "device": _device_widget()}}
+        return {"required": {"control_net": control_net, "device": device_widget()}}
 
     def select(self, control_net: Any, device: str) -> tuple[Any]:
         """Return a copy of `control_net` whose network loads on `device`."""

@@ -4,8 +4,8 @@ import weakref
 from pathlib import Path
 from typing import Any
 
-from ...xpu_runtime import devices, host, placement
-from ..select_device import DEVICE_TOOLTIP
+from ...xpu_runtime import host, placement
+from ..select_device import TakesDevice, device_widget
 from . import loading, precision, upscaler, upscaling
 from .plan import Wishes
 
@@ -25,7 +25,7 @@ def _whole_number(most: int, tooltip: str, least: int = 0) -> tuple[str, dict[st
     return ("INT", {"default": least, "min": least, "max": most, "step": 1, "tooltip": tooltip})
 
 
-class IpexUpscaleModelLoader:
+class IpexUpscaleModelLoader(TakesDevice):
     """A file of the host's folder as an UPSCALE_MODEL."""
 
     CATEGORY = "IPEX/upscale"
@@ -49,10 +49,7 @@ class IpexUpscaleModelLoader:
                     names,
                     {"tooltip": "A file in models/upscale_models: safetensors or checkpoint."},
                 ),
-                "device": (
-                    devices.combo(),
-                    {"default": devices.AUTO, "tooltip": DEVICE_TOOLTIP},
-                ),
+                "device": device_widget(),
                 "precision": (
                     precision.CHOICES,
                     {
@@ -63,13 +60,6 @@ class IpexUpscaleModelLoader:
                 ),
             }
         }
-
-    @classmethod
-    def VALIDATE_INPUTS(cls, device: str) -> bool | str:  # noqa: N802 (the host's name)
-        """Accept devices that are absent here, so that workflows travel between machines."""
-        if devices.is_device_name(device):
-            return True
-        return f"{device!r} is no device. Use auto, cpu, cuda:0, xpu:0 and so on."
 
     @classmethod
     def IS_CHANGED(cls, model_name: str, **_: Any) -> str:  # noqa: N802 (the host's name)

@@ -93,7 +93,7 @@ def unload(patcher: Any) -> None:
     empty_caches()
 
 
-def evict(device: "torch.device", memory_required: int) -> None:
+def evict(device: "torch.device", memory_required: float) -> None:
     """Unload models from `device` until this many bytes are free, or none is left."""
     import comfy.model_management
 
@@ -102,9 +102,7 @@ def evict(device: "torch.device", memory_required: int) -> None:
 
 def free_everything_on(device: "torch.device") -> None:
     """Unload every model from `device`."""
-    import comfy.model_management
-
-    comfy.model_management.free_memory(1e30, device)
+    evict(device, 1e30)
 
 
 def sub_quadratic_attention() -> Callable[..., Any]:
