@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from ...xpu_runtime import host, placement
+from ..inference import precision
 from ..select_device import TakesDevice, device_widget
-from . import loading, precision, upscaler, upscaling
+from . import loading, upscaler, upscaling
 from .plan import Wishes
 
 _LOADED: weakref.WeakValueDictionary[tuple[Any, ...], Any] = weakref.WeakValueDictionary()

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .dry_run import Cost
+from ..inference.dry_run import Cost
 from .halo import Halo
 from .tiles import Canvas, Tile, work
 

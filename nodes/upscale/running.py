@@ -12,10 +12,10 @@ from torch.nn import functional
 
 from ...xpu_runtime.errors import is_out_of_memory
 from ...xpu_runtime.log import LOGGER
+from ..inference.transfer import Transfer, touch
 from .channels import Pass, passes, result_channels
 from .plan import Plan
 from .tiles import Canvas, Tile
-from .transfer import Transfer, touch
 
 Network = Callable[[Tensor], Tensor]
 """[N, C, H, W] in the network's dtype -> [N, C', H * scale, W * scale], 0 to 1."""

@@ -4,7 +4,6 @@ The model stays a spandrel descriptor, so that the host's and other packs' nodes
 """
 
 import copy
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,13 +14,13 @@ from torch import Tensor, nn
 from ...xpu_runtime import devices, host, managed_model
 from ...xpu_runtime.log import LOGGER
 from ...xpu_runtime.placement import device_for
-from . import precision
+from ..inference import casting, precision
+from ..inference.dry_run import Cost, cost_of, without_numbers
+from ..inference.precision import Check, Support
 from .channels import passes
-from .dry_run import Cost, cost_of, without_numbers
 from .halo import Halo
 from .halo import find as find_halo
 from .plan import Costs
-from .precision import Check, Support
 from .running import Job, step
 from .tiles import Needs
 
@@ -61,11 +60,9 @@ class Upscaler:
 def prepare(descriptor: Any, device: torch.device, request: str) -> Upscaler:
     """Put a freshly loaded descriptor under the host's memory management, on `device`."""
     module = descriptor.model
-    casting = _Casting()
-    module.register_forward_pre_hook(casting.before)
-    module.register_forward_hook(casting.after)
+    casting.attach(module)
     patcher = managed_model.managed(module, device)
-    known = Upscaler(patcher, request, digest_of(module))
+    known = Upscaler(patcher, request, casting.digest_of(module))
     setattr(descriptor, _ATTRIBUTE, known)
     # The name under which newer hosts look for it.
     descriptor.patcher = patcher
@@ -78,43 +75,6 @@ def upscaler_of(descriptor: Any) -> Upscaler:
     if known is not None:
         return known
     return prepare(descriptor, device_for(devices.AUTO, "the upscale model"), precision.AUTO)
-
-
-def digest_of(module: nn.Module) -> str:
-    """A hash of a module's weights."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name, value in sorted(module.state_dict().items()):
-        digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
-class _Casting:
-    """Hooks of a module: it takes pictures of any float dtype and gives back that dtype.
-
-    The host's nodes know only fp32.
-    """
-
-    def __init__(self) -> None:
-        self._given = torch.float32
-
-    def before(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The inputs in the dtype of the weights."""
-        weight = next(module.parameters(), None)
-        self._given = inputs[0].dtype
-        if weight is None or weight.dtype == self._given:
-            return inputs
-        return tuple(_cast(value, weight.dtype) for value in inputs)
-
-    def after(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
-        """The output in the dtype that was given."""
-        del module, inputs
-        return _cast(output, self._given)
-
-
-def _cast(value: Any, dtype: torch.dtype) -> Any:
-    floats = isinstance(value, Tensor) and value.is_floating_point()
-    return value.to(dtype) if floats else value
 
 
 def needs_of(descriptor: Any) -> Needs:

@@ -5,9 +5,10 @@ from typing import Any
 import networks
 import pytest
 import torch
-from comfyui_ipex.nodes.upscale import halo, precision
+from comfyui_ipex.nodes.inference import precision
+from comfyui_ipex.nodes.inference.dry_run import Cost, cost_of, without_numbers
+from comfyui_ipex.nodes.upscale import halo
 from comfyui_ipex.nodes.upscale.channels import ChannelsError, passes
-from comfyui_ipex.nodes.upscale.dry_run import Cost, cost_of, without_numbers
 from comfyui_ipex.nodes.upscale.halo import Halo
 from comfyui_ipex.nodes.upscale.plan import Plan
 from comfyui_ipex.nodes.upscale.running import Job, Run, Surroundings

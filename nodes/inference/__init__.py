@@ -1,0 +1,1 @@
+"""What every network of ours needs, whatever it computes: cost, precision, transfers."""

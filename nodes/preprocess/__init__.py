@@ -1,0 +1,1 @@
+"""Preprocessors: pictures to the hints that ControlNets take, on a chosen device."""
