@@ -7,7 +7,7 @@ are not seen.
 
 import copy
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,8 +29,11 @@ class Cost:
         return Cost(int(self.peak * factor), int(self.largest * factor))
 
 
-def cost_of(call: Callable[[Tensor], Tensor], image: Tensor) -> Cost:
-    """What `call(image)` takes; on the meta device nothing is computed."""
+def cost_of(call: Callable[[Tensor], Any], image: Tensor, weights: nn.Module | None = None) -> Cost:
+    """What `call(image)` takes; on the meta device nothing is computed.
+
+    Views of the tensors that `weights` holds, which may be on the meta device, take nothing.
+    """
     # torch imports this module on demand; the host may not have done so yet.
     from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -40,34 +43,40 @@ def cost_of(call: Callable[[Tensor], Tensor], image: Tensor) -> Cost:
         def __torch_dispatch__(
             self, func: Any, types: Any, args: Any = (), kwargs: Any = None
         ) -> Any:
-            # In inference mode composite operators arrive whole; their parts allocate.
-            with self:
-                parts = func.decompose(*args, **(kwargs or {}))
-            result = func(*args, **(kwargs or {})) if parts is NotImplemented else parts
+            result = func(*args, **(kwargs or {}))
             account.take(result)
             return result
 
-    account.take(image)
-    with torch.no_grad(), _Counting():
-        call(image)
+    if weights is not None:
+        account.ignore(weights)
+    # In inference mode composite operators would arrive whole; their parts allocate.
+    with torch.inference_mode(False), torch.no_grad():
+        image = torch.empty_like(image)
+        account.take(image)
+        with _Counting():
+            call(image)
     return Cost(account.peak, account.largest)
 
 
-@torch.inference_mode()  # networks that replace their weights in a call, in which it is on
+@torch.inference_mode()  # networks that replace their weights in a call turn it on
 def without_numbers(module: nn.Module) -> nn.Module:
     """A copy of `module` on the meta device; `module` is not changed and not copied.
 
     Tensors that are plain attributes of its parts go along: networks keep means and masks so.
     """
     twins: dict[int, Any] = {}
+    for value in _held_by(module):
+        twin = torch.empty_like(value, device="meta")
+        is_parameter = isinstance(value, nn.Parameter)
+        twins[id(value)] = nn.Parameter(twin, requires_grad=False) if is_parameter else twin
+    return copy.deepcopy(module, twins)
+
+
+def _held_by(module: nn.Module) -> Iterator[Tensor]:
+    """Parameters, buffers, and tensors that are plain attributes of its parts."""
     for part in module.modules():
         for held in (part._parameters, part._buffers, vars(part)):
-            for value in held.values():
-                if isinstance(value, nn.Parameter):
-                    twins[id(value)] = nn.Parameter(value.detach().to("meta"), requires_grad=False)
-                elif isinstance(value, Tensor):
-                    twins[id(value)] = value.detach().to("meta")
-    return copy.deepcopy(module, twins)
+            yield from (value for value in held.values() if isinstance(value, Tensor))
 
 
 class _Account:
@@ -78,6 +87,15 @@ class _Account:
         self.now = 0
         self.peak = 0
         self.largest = 0
+        self._held: set[int] = set()
+
+    def ignore(self, module: nn.Module) -> None:
+        """Count nothing that shares memory with what `module` holds."""
+        for tensor in _held_by(module):
+            storage = tensor.untyped_storage()
+            self._held.add(storage._cdata)
+            # A network may let go of a weight, and another tensor then get its place.
+            weakref.finalize(storage, self._held.discard, storage._cdata)
 
     def take(self, result: Any) -> None:
         """Count the tensors of an operator's result that are new."""
@@ -90,7 +108,7 @@ class _Account:
     def _count(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
         key = storage._cdata
-        if key in self.live:
+        if key in self.live or key in self._held:
             return
         size = storage.nbytes()
         self.live[key] = size

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from ...xpu_runtime.errors import is_out_of_memory
 from ...xpu_runtime.log import LOGGER
-from ..inference.transfer import Transfer, touch
+from ..inference.transfer import Transfer, new_result
 from .channels import Pass, passes, result_channels
 from .plan import Plan
 from .tiles import Canvas, Tile
@@ -112,9 +112,7 @@ class Run:
         """
         frames, height, width, _ = self.images.shape
         scale = self.job.scale
-        output = torch.empty(
-            frames, height * scale, width * scale, result_channels(self.ways), dtype=torch.float32
-        )
+        output = new_result(frames, height * scale, width * scale, result_channels(self.ways))
         self._queue(frames)
         overlapping = self.job.device.type != "cpu"
         launched: _Launched | None = None
@@ -123,8 +121,6 @@ class Run:
             if self.waiting:
                 self.around.check_interrupted()
                 launched = self._try(self._next(), self._launch)
-                if launched is not None and overlapping and before is None and not self.waiting:
-                    touch(output)
             if before is None and not overlapping:
                 before, launched = launched, None
             if before is not None:

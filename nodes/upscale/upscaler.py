@@ -196,7 +196,9 @@ def costs_of(descriptor: Any, known: Upscaler, picture_channels: int) -> Costs:
         key = (height, width, batch, way)
         if key not in known.costs:
             pixels = torch.empty(batch, height, width, len(way.sources), device="meta")
-            known.costs[key] = cost_of(lambda image: step(job, way, image), pixels)
+            known.costs[key] = cost_of(
+                lambda image: step(job, way, image), pixels, known.twin.model
+            )
         found = known.costs[key]
         waits = several and job.device.type != devices.CPU
         result = batch * height * width * job.scale**2 * len(way.targets) * 4 if waits else 0

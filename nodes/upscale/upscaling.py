@@ -13,6 +13,7 @@ from ...xpu_runtime import devices, host, memory
 from ...xpu_runtime.log import LOGGER
 from ...xpu_runtime.managed_model import resident
 from ...xpu_runtime.settings import read
+from ..inference.transfer import new_result
 from . import upscaler
 from .channels import passes, result_channels
 from .halo import Halo
@@ -141,7 +142,7 @@ def _run(descriptor: Any, known: Upscaler, images: Tensor, plan: Plan, size: Siz
     if wanted == (height * scale, width * scale):
         return Run(job, plan, images, _surroundings()(0, 1)).result()
     outputs = result_channels(passes(channels, *job.channels))
-    result = torch.empty(frames, *wanted, outputs)
+    result = new_result(frames, *wanted, outputs)
     around = _surroundings()
     for first in range(0, frames, plan.batch):
         part = images[first : first + plan.batch]
