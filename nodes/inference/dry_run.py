@@ -24,6 +24,14 @@ class Cost:
     largest: int
     """The largest single tensor."""
 
+    def allocated(self) -> "Cost":
+        """The same as torch's caching allocators count it.
+
+        They give a tensor up to 1 MiB more than it asks for rather than split a block
+        (kSmallSize in CUDACachingAllocator.cpp and XPUCachingAllocator.cpp).
+        """
+        return Cost(int(self.peak * 1.02) + (2 << 20), self.largest)
+
     def scaled(self, factor: float) -> "Cost":
         """The cost of `factor` times as many pixels, if it grows with them."""
         return Cost(int(self.peak * factor), int(self.largest * factor))

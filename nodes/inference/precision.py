@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...xpu_runtime.errors import is_device_lost, is_out_of_memory
+
 AUTO = "auto"
 
 DTYPES: dict[str, torch.dtype] = {
@@ -19,7 +21,8 @@ CHOICES = [AUTO, *DTYPES]
 MOST_ERROR = 2 / 255
 """Half precision must stay within this of fp32, in pictures of 0 to 1."""
 
-CHECK_SIDE = 64
+CHECK_SIZE = (56, 72)
+"""Height and width. Not 64: networks keep attention masks for that size, and make others."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,9 @@ class Check:
 
     dtype: torch.dtype
     error: float
-    """The largest difference on the test picture; infinite if the result is not finite."""
+    """The largest difference on the test picture; infinite if there is no finite result."""
+    reason: str = ""
+    """Why there is none."""
 
     @property
     def passed(self) -> bool:
@@ -56,7 +61,8 @@ class Check:
     def text(self) -> str:
         """For the log."""
         verdict = "used" if self.passed else "refused"
-        return f"{name_of(self.dtype)} {verdict}: off by {self.error * 255:.2f}/255 from fp32"
+        figure = self.reason or f"off by {self.error * 255:.2f}/255 from fp32"
+        return f"{name_of(self.dtype)} {verdict}: {figure}"
 
 
 def name_of(dtype: torch.dtype) -> str:
@@ -78,12 +84,12 @@ def cpu_support() -> Support:
     )
 
 
-def test_picture(channels: int, side: int) -> Tensor:
-    """fp32 [1, channels, side, side] with smooth parts, edges and noise; always the same."""
-    ramp = torch.linspace(0, 1, side)
-    smooth = (ramp[:, None] + ramp) / 2
-    edges = ((torch.arange(side)[:, None] // 8 + torch.arange(side) // 8) % 2).float()
-    noise = torch.rand(channels, side, side, generator=torch.Generator().manual_seed(8))
+def test_picture(channels: int, size: tuple[int, int] = CHECK_SIZE) -> Tensor:
+    """fp32 [1, channels, *size] with smooth parts, edges and noise; always the same."""
+    height, width = size
+    smooth = (torch.linspace(0, 1, height)[:, None] + torch.linspace(0, 1, width)) / 2
+    edges = ((torch.arange(height)[:, None] // 8 + torch.arange(width) // 8) % 2).float()
+    noise = torch.rand(channels, height, width, generator=torch.Generator().manual_seed(8))
     return ((smooth + edges + noise) / 3)[None]
 
 
@@ -92,25 +98,29 @@ def checked(
 ) -> tuple[torch.dtype, tuple[Check, ...]]:
     """The first of `candidates` that agrees with fp32, else fp32; and what was measured.
 
-    `run(dtype)` is the network's result for the test picture. An operator that the device
-    lacks in a dtype refuses that dtype too.
+    `run(dtype)` is the network's result for the test picture. A dtype that an operator, or a
+    network's own code, cannot take is refused. Raises `torch.OutOfMemoryError` and what a lost
+    device raises.
     """
     if not candidates:
         return torch.float32, ()
     reference = run(torch.float32).float()
     checks = []
     for dtype in candidates:
-        checks.append(Check(dtype, _error(run, dtype, reference)))
+        checks.append(_check(run, dtype, reference))
         if checks[-1].passed:
             return dtype, tuple(checks)
     return torch.float32, tuple(checks)
 
 
-def _error(run: Callable[[torch.dtype], Tensor], dtype: torch.dtype, reference: Tensor) -> float:
+def _check(run: Callable[[torch.dtype], Tensor], dtype: torch.dtype, reference: Tensor) -> Check:
     try:
         result = run(dtype).float()
-    except NotImplementedError:
-        return float("inf")
+    except RuntimeError as error:
+        if is_out_of_memory(error) or is_device_lost(error):
+            raise
+        # fp32 has just worked: what fails now is the dtype.
+        return Check(dtype, float("inf"), str(error).splitlines()[0])
     if not bool(result.isfinite().all()):
-        return float("inf")
-    return float((result - reference).abs().max())
+        return Check(dtype, float("inf"), "the result is not finite")
+    return Check(dtype, float((result - reference).abs().max()))

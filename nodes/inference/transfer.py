@@ -16,7 +16,7 @@ PART_BYTES = 32 << 20
 """Each of the two pinned buffers."""
 
 Write = Callable[[int, int, Tensor], None]
-"""(first row, end, pixels): takes fp32 [N, end - first, W, C] on the CPU, and keeps no view."""
+"""(first row, end, pixels): takes [N, end - first, W, C] on the CPU, and keeps no view."""
 
 
 class Transfer:
@@ -46,7 +46,7 @@ class Transfer:
         return event
 
     def download(self, pixels: Tensor, ready: Any, write: Write) -> None:
-        """Hand `pixels`, fp32 [N, H, W, C] and complete at `ready`, to `write` in bands of rows."""
+        """Hand `pixels`, [N, H, W, C] and complete at `ready`, to `write` in bands of rows."""
         if self._backend is None:
             write(0, pixels.shape[1], pixels)
             return
@@ -68,8 +68,9 @@ class Transfer:
     def _start(self, band: Tensor, slot: int) -> tuple[Tensor, Any]:
         while len(self._pinned) <= slot:
             self._pinned.append(torch.empty(0))
-        if self._pinned[slot].numel() < band.numel():
-            self._pinned[slot] = torch.empty(band.numel(), pin_memory=True)
+        kept = self._pinned[slot]
+        if kept.numel() < band.numel() or kept.dtype != band.dtype:
+            self._pinned[slot] = torch.empty(band.numel(), dtype=band.dtype, pin_memory=True)
         target = self._pinned[slot][: band.numel()].view(band.shape)
         with self._backend.stream(self._stream):
             target.copy_(band, non_blocking=True)

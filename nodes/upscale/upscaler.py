@@ -20,6 +20,7 @@ from ..inference.precision import Check, Support
 from .channels import passes
 from .halo import Halo
 from .halo import find as find_halo
+from .masks import kept
 from .plan import Costs
 from .running import Job, step
 from .tiles import Needs
@@ -138,11 +139,12 @@ def _test_run(descriptor: Any, device: torch.device) -> Callable[[torch.dtype], 
         module = copy.deepcopy(descriptor.model).to(device, dtype)
         if dtype != torch.float32:
             module.to(memory_format=torch.channels_last)
-        picture = precision.test_picture(descriptor.input_channels, precision.CHECK_SIDE)
+        picture = precision.test_picture(descriptor.input_channels)
         inputs = [picture]
         if descriptor.purpose == "Inpainting":
             inputs.append((picture[:, :1] > 0.5).float())
-        result = with_module(descriptor, module)(*(one.to(device, dtype) for one in inputs))
+        with kept(module):
+            result = with_module(descriptor, module)(*(one.to(device, dtype) for one in inputs))
         return result.cpu()
 
     return run
@@ -196,12 +198,13 @@ def costs_of(descriptor: Any, known: Upscaler, picture_channels: int) -> Costs:
         key = (height, width, batch, way)
         if key not in known.costs:
             pixels = torch.empty(batch, height, width, len(way.sources), device="meta")
-            known.costs[key] = cost_of(
-                lambda image: step(job, way, image), pixels, known.twin.model
-            )
+            twin = known.twin.model
+            with kept(twin):
+                known.costs[key] = cost_of(lambda image: step(job, way, image), pixels, twin)
         found = known.costs[key]
-        waits = several and job.device.type != devices.CPU
-        result = batch * height * width * job.scale**2 * len(way.targets) * 4 if waits else 0
-        return Cost(found.peak + result, found.largest)
+        if job.device.type == devices.CPU:
+            return found
+        waits = batch * height * width * job.scale**2 * len(way.targets) if several else 0
+        return Cost(found.peak + waits * job.dtype.itemsize, found.largest).allocated()
 
     return cost

@@ -17,6 +17,7 @@ from ..inference.transfer import new_result
 from . import upscaler
 from .channels import passes, result_channels
 from .halo import Halo
+from .masks import kept
 from .plan import DoesNotFitError, Limits, Plan, Wishes, choose
 from .running import Run, Surroundings
 from .tiles import Canvas
@@ -67,7 +68,7 @@ def upscale(
     images = images.to("cpu", torch.float32)
     known = upscaler.upscaler_of(descriptor)
     upscaler.settle_dtype(descriptor, known)
-    with torch.inference_mode(), resident(known.patcher, 0):
+    with torch.inference_mode(), resident(known.patcher, 0), kept(descriptor.model):
         plan = planned(descriptor, known, images, wishes, halo)
         LOGGER.info("Upscaling with %s: %s", descriptor.architecture.name, plan.text)
         return _run(descriptor, known, images, plan, size)

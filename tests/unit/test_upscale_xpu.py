@@ -50,7 +50,7 @@ def costs_of(model: Any) -> Any:
         pixels = torch.empty(batch, height, width, 3, device="meta")
         found = cost_of(lambda image: step(job, way, image), pixels)
         waits = several * batch * height * width * model.scale**2 * 12
-        return Cost(found.peak + waits, found.largest)
+        return Cost(found.peak + waits, found.largest).allocated()
 
     return cost
 
@@ -86,8 +86,7 @@ def test_a_plan_runs_on_a_card_with_limits_and_without_running_out(
     assert emulated.devices[0].counters()["ooms"] == 0
     assert torch.equal(result, whole)
     measured = torch.xpu.max_memory_allocated() - held
-    # The CPU's pixel shuffle gives rows of pixels, which then need no copy: one result less.
-    assert 0.6 * plan.cost.peak < measured <= plan.cost.peak
+    assert 0.8 * plan.cost.peak < measured <= plan.cost.peak
 
 
 @pytest.mark.parametrize("nth", [1, 4, 8])
