@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...xpu_runtime import devices, host, managed_model
+from ...xpu_runtime.errors import is_out_of_memory
 from ...xpu_runtime.log import LOGGER
 from ...xpu_runtime.placement import device_for
 from ..inference import casting, precision
@@ -28,6 +29,9 @@ _ATTRIBUTE = "ipex_upscaler"
 
 _HALOS: dict[str, Halo] = {}
 """By the hash of the weights."""
+
+_BATCHES: dict[tuple[str, str], bool] = {}
+"""By the hash of the weights and the device."""
 
 _CHECKS: dict[tuple[str, str], tuple[torch.dtype, tuple[Check, ...]]] = {}
 """By the hash of the weights and the device."""
@@ -178,6 +182,29 @@ def halo_of(
     if found.exact or most is None:
         _HALOS[known.digest] = found
     return found
+
+
+def takes_batches(descriptor: Any, known: Upscaler) -> bool:
+    """Whether the model makes of two pictures at once what it makes of each; it is loaded.
+
+    spandrel promises nothing about batches, and some networks refuse or mix them. Found out
+    once for the same weights.
+    """
+    key = (known.digest, str(known.device))
+    if key not in _BATCHES:
+        picture = precision.test_picture(descriptor.input_channels, precision.CHECK_SIDE)
+        both = torch.cat([picture, picture.flip(-1)]).to(known.device, known.dtype)
+        singles = torch.cat([descriptor(one[None]) for one in both])
+        try:
+            together = descriptor(both)
+        except (RuntimeError, ValueError) as error:
+            if isinstance(error, RuntimeError) and is_out_of_memory(error):
+                raise
+            _BATCHES[key] = False
+        else:
+            difference = (together - singles).abs().max()
+            _BATCHES[key] = bool(difference <= precision.MOST_ERROR)
+    return _BATCHES[key]
 
 
 def job_of(descriptor: Any, known: Upscaler) -> Job:
