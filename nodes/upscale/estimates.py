@@ -33,7 +33,7 @@ def costs_of(descriptor: Any, known: Upscaler, picture_channels: int) -> Costs:
         if (known.digest, batch > 1) not in _NOT_DRY:
             try:
                 return dry(height, width, batch, several)
-            except RuntimeError as error:
+            except (RuntimeError, ValueError) as error:
                 LOGGER.info(
                     "Upscaling: %s cannot be run dry (%s); what it takes is measured.",
                     descriptor.architecture.name,

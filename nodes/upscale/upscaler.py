@@ -4,6 +4,7 @@ The model stays a spandrel descriptor, so that the host's and other packs' nodes
 """
 
 import copy
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -194,9 +195,10 @@ def takes_batches(descriptor: Any, known: Upscaler) -> bool:
     if key not in _BATCHES:
         picture = precision.test_picture(descriptor.input_channels, precision.CHECK_SIDE)
         both = torch.cat([picture, picture.flip(-1)]).to(known.device, known.dtype)
-        singles = torch.cat([descriptor(one[None]) for one in both])
+        # Copies, because some networks write to their input.
+        singles = torch.cat([descriptor(one[None].clone()) for one in both])
         try:
-            together = descriptor(both)
+            together = descriptor(both.clone())
         except (RuntimeError, ValueError) as error:
             if isinstance(error, RuntimeError) and is_out_of_memory(error):
                 raise
@@ -211,7 +213,15 @@ def job_of(descriptor: Any, known: Upscaler) -> Job:
     """How the model is called. `settle_dtype` comes first."""
     assert known.dtype is not None
     channels = (descriptor.input_channels, descriptor.output_channels)
-    return Job(descriptor, descriptor.scale, channels, known.dtype, known.device)
+    network = descriptor
+    if known.device.type == devices.CPU:
+        # Windows are views of the user's picture there, and some networks write to their input.
+        network = functools.partial(_with_a_copy, descriptor)
+    return Job(network, descriptor.scale, channels, known.dtype, known.device)
+
+
+def _with_a_copy(descriptor: Any, image: Tensor) -> Tensor:
+    return descriptor(image.clone(memory_format=torch.channels_last))
 
 
 def costs_of(descriptor: Any, known: Upscaler, picture_channels: int) -> Costs:
