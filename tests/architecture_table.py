@@ -5,7 +5,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 EXTRA = frozenset(
-    "SRFormer CodeFormer MAT DDColor AdaCode FeMaSR M3SNet Restormer MPRNet MIRNet2".split()
+    [
+        "SRFormer",
+        "CodeFormer",
+        "MAT",
+        "DDColor",
+        "AdaCode",
+        "FeMaSR",
+        "M3SNet",
+        "Restormer",
+        "MPRNet",
+        "MIRNet2",
+    ]
 )
 """Those of the package spandrel_extra_arches."""
 

@@ -194,7 +194,7 @@ def takes_batches(descriptor: Any, known: Upscaler) -> bool:
     key = (known.digest, str(known.device))
     if key not in _BATCHES:
         picture = precision.test_picture(descriptor.input_channels, precision.CHECK_SIDE)
-        both = torch.cat([picture, picture.flip(-1)]).to(known.device, known.dtype)
+        both = torch.cat([picture, picture.flip(-1) * 0.5]).to(known.device, known.dtype)
         # Copies, because some networks write to their input.
         singles = torch.cat([descriptor(one[None].clone()) for one in both])
         try:

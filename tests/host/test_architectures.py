@@ -1,4 +1,4 @@
-"""Every architecture that spandrel knows loads and runs, on an emulated card of the reference host."""
+"""Every architecture that spandrel knows loads and runs, on an emulated card."""
 
 from typing import Any
 
