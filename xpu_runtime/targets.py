@@ -3,6 +3,7 @@
 import fnmatch
 import importlib
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,6 +12,9 @@ from typing import Any, Final
 
 MISSING: Final = object()
 """Stands for an attribute that the owner itself does not have."""
+
+# A class that a host keeps in a table, because it loads the module by its path.
+_IN_A_TABLE = re.compile(r"(?P<table>\w+)\[(?P<key>\w+)\]")
 
 _METHODS = (FunctionType, MethodDescriptorType, WrapperDescriptorType)
 
@@ -27,9 +31,15 @@ class Place:
     """One attribute of a module or a class."""
 
     name: str
-    """As a seam writes it: "module:attribute" or "module:Class.attribute"."""
+    """As a seam writes it: "module:attribute", "module:Class.attribute" or
+    "module:TABLE[Key].attribute" for a class that a dict of the module holds."""
     owner: ModuleType | type
     attribute: str
+
+    @property
+    def module(self) -> str:
+        """The name of the module whose code the owner is."""
+        return self.owner.__module__ if isinstance(self.owner, type) else self.owner.__name__
 
     def own(self) -> Any:
         """What the owner itself stores, descriptors untouched, or `MISSING`."""
@@ -95,12 +105,20 @@ def find(target: str) -> Place:
     except Exception as error:  # a module may raise anything while it is imported
         raise TargetError(f"{module} cannot be imported: {described(error)}") from error
     for name in classes:
-        owner = inspect.getattr_static(owner, name, MISSING)
+        owner = _inner(owner, name)
         if not isinstance(owner, type):
             raise TargetError(f"{target}: this host has no class {name}")
     if not isinstance(owner, ModuleType | type):
         raise TargetError(f"{module} is a {type(owner).__name__}, not a module")
     return Place(target, owner, attribute)
+
+
+def _inner(owner: Any, name: str) -> Any:
+    in_a_table = _IN_A_TABLE.fullmatch(name)
+    if in_a_table is None:
+        return inspect.getattr_static(owner, name, MISSING)
+    table = inspect.getattr_static(owner, in_a_table["table"], MISSING)
+    return table.get(in_a_table["key"], MISSING) if isinstance(table, dict) else MISSING
 
 
 def copies(names: tuple[str, ...], original: object) -> Iterator[Place]:

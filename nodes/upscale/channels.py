@@ -8,7 +8,13 @@ from torch import Tensor
 ONES = -1
 """Stands for a channel full of ones: an alpha that the picture lacks."""
 
+GRAY = -2
+"""Stands for the brightness of a picture's colours."""
+
 _RGB = 3
+
+# Of red, green and blue in brightness (ITU-R BT.601, as in PIL's mode "L").
+_BRIGHTNESS = (0.299, 0.587, 0.114)
 
 
 class ChannelsError(ValueError):
@@ -20,7 +26,7 @@ class Pass:
     """One run of the network over a picture."""
 
     sources: tuple[int, ...]
-    """For each input channel of the network, a channel of the picture, or `ONES`."""
+    """For each input channel of the network, a channel of the picture, `ONES` or `GRAY`."""
     targets: tuple[int, ...]
     """The channels of the result that this pass gives."""
     mean: bool = False
@@ -30,15 +36,22 @@ class Pass:
         """The network's input: `pixels` [..., channels] -> [..., inputs]; a view if it can be."""
         if self.sources == tuple(range(pixels.shape[-1])):
             return pixels
-        ones = torch.ones_like(pixels[..., :1])
-        parts = [ones if s == ONES else pixels[..., s : s + 1] for s in self.sources]
-        return torch.cat(parts, -1)
+        return torch.cat([_channel(pixels, source) for source in self.sources], -1)
 
     def scatter(self, result: Tensor) -> Tensor:
         """What of the network's `result` [N, outputs, H, W] goes to `targets`."""
         if self.mean:
             return result.mean(1, keepdim=True)
         return result[:, : len(self.targets)]
+
+
+def _channel(pixels: Tensor, source: int) -> Tensor:
+    if source == ONES:
+        return torch.ones_like(pixels[..., :1])
+    if source == GRAY:
+        weights = torch.tensor(_BRIGHTNESS, dtype=pixels.dtype, device=pixels.device)
+        return (pixels[..., :_RGB] * weights).sum(-1, keepdim=True)
+    return pixels[..., source : source + 1]
 
 
 def passes(picture: int, inputs: int, outputs: int) -> tuple[Pass, ...]:
@@ -54,6 +67,9 @@ def passes(picture: int, inputs: int, outputs: int) -> tuple[Pass, ...]:
         )
     if picture == inputs:
         return (Pass(tuple(range(inputs)), tuple(range(outputs))),)
+    if inputs == 1 and outputs == _RGB:  # it gives colours to gray pictures
+        colours = Pass((GRAY,), (0, 1, 2))
+        return (colours, Pass((_RGB,), (_RGB,), mean=True)) if picture == 4 else (colours,)
     if inputs == 1:
         return tuple(Pass((channel,), (channel,)) for channel in range(picture))
     alpha = (ONES,) * (inputs - _RGB)

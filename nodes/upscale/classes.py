@@ -7,7 +7,7 @@ from typing import Any
 from ...xpu_runtime import host, placement
 from ..inference import precision
 from ..select_device import TakesDevice, device_widget
-from . import loading, upscaler, upscaling
+from . import inpainting, loading, upscaler, upscaling
 from .plan import Wishes
 
 _LOADED: weakref.WeakValueDictionary[tuple[Any, ...], Any] = weakref.WeakValueDictionary()
@@ -180,7 +180,7 @@ class IpexInpaintWithModel:
 
     def inpaint(self, upscale_model: Any, image: Any, mask: Any) -> tuple[Any]:
         """The pictures as fp32 on the CPU, 0 to 1."""
-        return (upscaling.inpaint(upscale_model, image, mask),)
+        return (inpainting.inpaint(upscale_model, image, mask),)
 
 
 class IpexUpscaleModelInfo:

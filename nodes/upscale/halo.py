@@ -89,6 +89,8 @@ class _Probe:
         """
         height, width = self.needs.padded(_HEIGHT, self.length)
         place = width // 2 + shift
+        if place >= width:
+            return None
         strip = torch.full((1, self.channels, height, width), 0.5, device=self.device)
         strip[..., height // 2, place] = torch.nan
         result = self.call(strip.transpose(-1, -2) if upright else strip)

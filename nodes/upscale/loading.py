@@ -22,12 +22,15 @@ def load(path: Path) -> Any:
     No code in the file is run: safetensors hold none, and of a pickle only tensors and plain
     containers are read. Raises `ModelFileError`, `FileNotFoundError`.
     """
+    import torch
     from spandrel import MAIN_REGISTRY, ModelLoader, UnsupportedModelError
 
     add_extra_architectures(MAIN_REGISTRY)
     state = state_of(path)
     try:
-        found = ModelLoader().load_from_state_dict(state)
+        # Some constructors call the network; with gradients its tensors could not be copied.
+        with torch.no_grad():
+            found = ModelLoader().load_from_state_dict(state)
     except UnsupportedModelError as error:
         raise ModelFileError(
             path,

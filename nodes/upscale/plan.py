@@ -8,10 +8,11 @@ from .halo import Halo
 from .tiles import Canvas, Tile, work
 
 MOST_WORK = 2.0
-"""An exact halo that makes the network compute more than this many times the picture's pixels
-is given up for `SHORT_HALO`."""
+"""Where the tiles make the network compute more than this many times the picture's pixels, the
+user is told what a shorter halo would save."""
 
 SHORT_HALO = 64
+"""The halo that is taken where no tile with the model's own fits the memory."""
 
 SMALL_WORK = 1.1
 """On the CPU tiles are as small as they can be within this much work: they bound the memory,
@@ -64,6 +65,8 @@ class Plan:
     halo: Halo
     cost: Cost
     """Of one call, with what the transfers around it hold."""
+    shortened: bool = False
+    """No tile with the model's own halo fits the memory."""
 
     @property
     def work(self) -> float:
@@ -78,6 +81,23 @@ class Plan:
             f"{len(self.tiles)} tile(s) of {window.width}x{window.height} a frame, {self.batch} "
             f"at once, halo {self.halo.pixels}, {self.cost.peak / 2**20:.0f} MiB predicted"
         )
+
+    @property
+    def remark(self) -> str:
+        """What the user should know about the halo; empty if there is nothing."""
+        if self.shortened:
+            return (
+                f"No tile with all that the model looks at fits the memory. Its halo is "
+                f"{self.halo.pixels} pixels instead, so that faint seams are possible. Close other "
+                "programs that use the device, or make the picture smaller, for an exact result."
+            )
+        if self.halo.pixels > SHORT_HALO and self.work > MOST_WORK:
+            return (
+                f"The model looks {self.halo.pixels} pixels far, and tiles without seams make it "
+                f"compute {self.work:.1f} times the picture. With halo {SHORT_HALO} it is faster; "
+                "faint seams are then possible."
+            )
+        return ""
 
 
 @dataclass(frozen=True)
@@ -112,11 +132,12 @@ def choose(
     A wish for a tile is followed without a look at the memory. Raises `DoesNotFitError` if
     nothing fits.
     """
+    shortened = False
     if wishes.tile:
         found = halo(None)
         tiles = canvas.tiles(wishes.tile + 2 * found.pixels, found.pixels)
     else:
-        tiles, found = _planned_tiles(canvas, frames, halo, costs, limits)
+        tiles, found, shortened = _planned_tiles(canvas, frames, halo, costs, limits)
     window = tiles[0].window
     windows = frames * len(tiles)
     batch = min(_batch(window.pixels, limits, wishes), windows)
@@ -124,7 +145,7 @@ def choose(
     while batch > 1 and not wishes.batch and not limits.fit(cost):
         batch //= 2
         cost = costs(window.height, window.width, batch, True)
-    return Plan(canvas, tiles, batch, found, cost)
+    return Plan(canvas, tiles, batch, found, cost, shortened)
 
 
 def _batch(pixels: int, limits: Limits, wishes: Wishes) -> int:
@@ -135,7 +156,12 @@ def _batch(pixels: int, limits: Limits, wishes: Wishes) -> int:
 
 def _planned_tiles(
     canvas: Canvas, frames: int, halo: FindHalo, costs: Costs, limits: Limits
-) -> tuple[tuple[Tile, ...], Halo]:
+) -> tuple[tuple[Tile, ...], Halo, bool]:
+    """The tiles, their halo, and whether that had to be shorter than the model's own.
+
+    Exact tiles are taken whatever they cost in time: a picture without seams was promised, and
+    the user can set a shorter halo.
+    """
     whole = canvas.whole()
     if _fits(canvas.padded, costs, limits, frames > 1):
         longest = max(canvas.padded)
@@ -144,11 +170,12 @@ def _planned_tiles(
             found = halo(int(longest * (SMALL_WORK**0.5 - 1) / 2))
             cut = _cut(canvas, found.pixels, costs, limits) if found.exact else None
             if cut is not None and work(canvas, cut) <= SMALL_WORK:
-                return cut, found
-        return whole, Halo(0, exact=True)
+                return cut, found, False
+        return whole, Halo(0, exact=True), False
     found = halo(None)
     cut = _cut(canvas, found.pixels, costs, limits)
-    if (cut is None or work(canvas, cut) > MOST_WORK) and found.pixels > SHORT_HALO:
+    shortened = cut is None and found.pixels > SHORT_HALO
+    if shortened:
         found = Halo(SHORT_HALO, exact=False)
         cut = _cut(canvas, SHORT_HALO, costs, limits)
     if cut is None:
@@ -157,7 +184,7 @@ def _planned_tiles(
             f"of {canvas.width}x{canvas.height} fits. Close other programs that use the device, "
             "choose another device in Load Upscale Model (IPEX), or set a smaller halo."
         )
-    return cut, found
+    return cut, found, shortened
 
 
 def _cut(canvas: Canvas, halo: int, costs: Costs, limits: Limits) -> tuple[Tile, ...] | None:

@@ -4,6 +4,7 @@ The model stays a spandrel descriptor, so that the host's and other packs' nodes
 """
 
 import copy
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,12 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from ...xpu_runtime import devices, host, managed_model
+from ...xpu_runtime.errors import is_out_of_memory
 from ...xpu_runtime.log import LOGGER
 from ...xpu_runtime.placement import device_for
 from ..inference import casting, precision
 from ..inference.dry_run import Cost, cost_of, without_numbers
 from ..inference.precision import Check, Support
-from .channels import passes
+from .channels import Pass, passes
 from .halo import Halo
 from .halo import find as find_halo
 from .masks import kept
@@ -29,6 +31,9 @@ _ATTRIBUTE = "ipex_upscaler"
 
 _HALOS: dict[str, Halo] = {}
 """By the hash of the weights."""
+
+_BATCHES: dict[tuple[str, str], bool] = {}
+"""By the hash of the weights and the device."""
 
 _CHECKS: dict[tuple[str, str], tuple[torch.dtype, tuple[Check, ...]]] = {}
 """By the hash of the weights and the device."""
@@ -182,11 +187,43 @@ def halo_of(
     return found
 
 
+def takes_batches(descriptor: Any, known: Upscaler) -> bool:
+    """Whether the model makes of two pictures at once what it makes of each; it is loaded.
+
+    spandrel promises nothing about batches, and some networks refuse or mix them. Found out
+    once for the same weights.
+    """
+    key = (known.digest, str(known.device))
+    if key not in _BATCHES:
+        picture = precision.test_picture(descriptor.input_channels)
+        both = torch.cat([picture, picture.flip(-1) * 0.5]).to(known.device, known.dtype)
+        # Copies, because some networks write to their input.
+        singles = torch.cat([descriptor(one[None].clone()) for one in both])
+        try:
+            together = descriptor(both.clone())
+        except (RuntimeError, ValueError) as error:
+            if isinstance(error, RuntimeError) and is_out_of_memory(error):
+                raise
+            _BATCHES[key] = False
+        else:
+            difference = (together - singles).abs().max()
+            _BATCHES[key] = bool(difference <= precision.MOST_ERROR)
+    return _BATCHES[key]
+
+
 def job_of(descriptor: Any, known: Upscaler) -> Job:
     """How the model is called. `settle_dtype` comes first."""
     assert known.dtype is not None
     channels = (descriptor.input_channels, descriptor.output_channels)
-    return Job(descriptor, descriptor.scale, channels, known.dtype, known.device)
+    network = descriptor
+    if known.device.type == devices.CPU:
+        # Windows are views of the user's picture there, and some networks write to their input.
+        network = functools.partial(_with_a_copy, descriptor)
+    return Job(network, descriptor.scale, channels, known.dtype, known.device)
+
+
+def _with_a_copy(descriptor: Any, image: Tensor) -> Tensor:
+    return descriptor(image.clone(memory_format=torch.channels_last))
 
 
 def costs_of(descriptor: Any, known: Upscaler, picture_channels: int) -> Costs:
@@ -201,10 +238,14 @@ def costs_of(descriptor: Any, known: Upscaler, picture_channels: int) -> Costs:
             twin = known.twin.model
             with kept(twin):
                 known.costs[key] = cost_of(lambda image: step(job, way, image), pixels, twin)
-        found = known.costs[key]
-        if job.device.type == devices.CPU:
-            return found
-        waits = batch * height * width * job.scale**2 * len(way.targets) if several else 0
-        return Cost(found.peak + waits * job.dtype.itemsize, found.largest).allocated()
+        return with_transfers(known.costs[key], job, way, height * width * batch, several)
 
     return cost
+
+
+def with_transfers(cost: Cost, job: Job, way: Pass, pixels: int, several: bool) -> Cost:
+    """The cost of one call for so many pixels, with what waits to be copied from a device."""
+    if job.device.type == devices.CPU:
+        return cost
+    waits = pixels * job.scale**2 * len(way.targets) if several else 0
+    return Cost(cost.peak + waits * job.dtype.itemsize, cost.largest).allocated()

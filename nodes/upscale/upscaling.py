@@ -14,7 +14,7 @@ from ...xpu_runtime.log import LOGGER
 from ...xpu_runtime.managed_model import resident
 from ...xpu_runtime.settings import read
 from ..inference.transfer import new_result
-from . import upscaler
+from . import estimates, upscaler
 from .channels import passes, result_channels
 from .halo import Halo
 from .masks import kept
@@ -29,6 +29,9 @@ FREE_SHARE = 0.9
 GOOD_WORK = 1.25
 """Tiles that compute no more than this many times the picture's pixels are good enough to
 leave other models where they are; for less work they are evicted."""
+
+FACES = "FaceSR"
+"""What spandrel calls models for one aligned face."""
 
 METHODS = ["bicubic", "bilinear", "area", "nearest-exact"]
 
@@ -71,6 +74,8 @@ def upscale(
     with torch.inference_mode(), resident(known.patcher, 0), kept(descriptor.model):
         plan = planned(descriptor, known, images, wishes, halo)
         LOGGER.info("Upscaling with %s: %s", descriptor.architecture.name, plan.text)
+        if plan.remark:
+            LOGGER.warning("Upscaling with %s: %s", descriptor.architecture.name, plan.remark)
         return _run(descriptor, known, images, plan, size)
 
 
@@ -81,7 +86,7 @@ def check_suitable(descriptor: Any, images: Tensor) -> None:
         raise UnsuitableModelError(
             f"{name} fills masked parts of a picture. Use the node Inpaint with Model (IPEX)."
         )
-    if descriptor.purpose == "FaceSR":
+    if descriptor.purpose == FACES:
         side = max(512, descriptor.size_requirements.minimum)
         height, width = images.shape[1:3]
         if (height, width) != (side, side):
@@ -95,10 +100,29 @@ def check_suitable(descriptor: Any, images: Tensor) -> None:
 def planned(
     descriptor: Any, known: Upscaler, images: Tensor, wishes: Wishes, halo: int | None
 ) -> Plan:
-    """The plan for `images`; evicts other models if it gains much. The model is loaded."""
+    """The plan for `images`; evicts other models if it gains much. The model is loaded.
+
+    Several pictures are computed at once only if the model was seen to take them so. Faces are
+    never cut. Raises `DoesNotFitError`.
+    """
+    plan = _planned(descriptor, known, images, wishes, halo)
+    if plan.batch > 1 and not upscaler.takes_batches(descriptor, known):
+        plan = _planned(descriptor, known, images, Wishes(wishes.tile, 1), halo)
+    if descriptor.purpose == FACES and len(plan.tiles) > 1:
+        raise DoesNotFitError(
+            f"{descriptor.architecture.name} needs the whole face at once, and that does not fit "
+            f"the free memory of {known.device}. Set tile to 0, close other programs that use the "
+            "device, or choose another device in Load Upscale Model (IPEX)."
+        )
+    return plan
+
+
+def _planned(
+    descriptor: Any, known: Upscaler, images: Tensor, wishes: Wishes, halo: int | None
+) -> Plan:
     frames, height, width, channels = images.shape
     canvas = Canvas(height, width, upscaler.needs_of(descriptor))
-    costs = upscaler.costs_of(descriptor, known, channels)
+    costs = estimates.costs_of(descriptor, known, channels)
     device = known.device
 
     def look(most: int | None) -> Halo:
@@ -114,7 +138,7 @@ def planned(
     if device.type != devices.CPU and not limits.fit(ideal.cost):
         with contextlib.suppress(DoesNotFitError):
             tight = plan(limits)
-            if tight.work <= GOOD_WORK:
+            if tight.work <= GOOD_WORK and not tight.shortened:
                 return tight
         host.evict(device, int(ideal.cost.peak / FREE_SHARE))
         limits = limits_of(device)
@@ -141,10 +165,10 @@ def _run(descriptor: Any, known: Upscaler, images: Tensor, plan: Plan, size: Siz
     frames, height, width, channels = images.shape
     wanted = size.of(height, width, scale)
     if wanted == (height * scale, width * scale):
-        return Run(job, plan, images, _surroundings()(0, 1)).result()
+        return Run(job, plan, images, surroundings()(0, 1)).result()
     outputs = result_channels(passes(channels, *job.channels))
     result = new_result(frames, *wanted, outputs)
-    around = _surroundings()
+    around = surroundings()
     for first in range(0, frames, plan.batch):
         part = images[first : first + plan.batch]
         share = around(first / frames, (first + len(part)) / frames)
@@ -166,7 +190,7 @@ def resized(frame: Tensor, wanted: tuple[int, int], method: str) -> Tensor:
 _STEPS = 1000
 
 
-def _surroundings() -> Callable[[float, float], Surroundings]:
+def surroundings() -> Callable[[float, float], Surroundings]:
     """(first, last share of the whole) -> a part of the node's one progress bar."""
     bar = host.progress_bar(_STEPS)
 
@@ -177,42 +201,6 @@ def _surroundings() -> Callable[[float, float], Surroundings]:
         return Surroundings(progress, host.check_interrupted, host.empty_caches)
 
     return part
-
-
-def inpaint(descriptor: Any, images: Tensor, masks: Tensor) -> Tensor:
-    """`images` [B, H, W, 3] with what `masks` [B or 1, H, W] mark (above 0.5) filled in.
-
-    fp32 on the CPU. Pixels that are not marked stay as they are. Such models look at the whole
-    picture, so it is not cut. Raises `UnsuitableModelError` for other models and for masks of
-    another size.
-    """
-    if descriptor.purpose != "Inpainting":
-        raise UnsuitableModelError(
-            f"{descriptor.architecture.name} takes no mask. Load an inpainting model such as LaMa "
-            "or MAT, or use Upscale Image (IPEX)."
-        )
-    masks = masks.reshape(-1, *masks.shape[-2:])
-    if masks.shape[-2:] != images.shape[1:3] or len(masks) not in (1, len(images)):
-        raise UnsuitableModelError(
-            f"{len(masks)} mask(s) of {masks.shape[-1]}x{masks.shape[-2]} do not fit {len(images)} "
-            f"picture(s) of {images.shape[2]}x{images.shape[1]}. Resize the mask to the picture."
-        )
-    known = upscaler.upscaler_of(descriptor)
-    dtype = upscaler.settle_dtype(descriptor, known)
-    images = images[..., :3].to("cpu", torch.float32)
-    result = images.clone()
-    needed = 64 * descriptor.input_channels * images[0].numel() * 4
-    with torch.inference_mode(), resident(known.patcher, needed):
-        around = _surroundings()(0, 1)
-        for index, image in enumerate(images):
-            around.check_interrupted()
-            mask = (masks[index % len(masks)] > 0.5)[None, None].float()
-            picture = image.movedim(-1, 0)[None]
-            filled = descriptor(picture.to(known.device, dtype), mask.to(known.device, dtype))
-            pixels = filled[0].movedim(0, -1).to("cpu", torch.float32)
-            result[index] = torch.where(mask[0, 0, :, :, None] > 0, pixels, image)
-            around.progress(index + 1, len(images))
-    return result
 
 
 def description(descriptor: Any) -> Iterator[str]:
@@ -233,12 +221,12 @@ def description(descriptor: Any) -> Iterator[str]:
     if descriptor.purpose == "Inpainting":
         yield "halo: none, the picture is never cut"
         return
+    costs = estimates.costs_of(descriptor, known, descriptor.input_channels)
     with torch.inference_mode(), resident(known.patcher, 0):
         yield f"halo: {upscaler.halo_of(descriptor, known, known.device).note}"
-    costs = upscaler.costs_of(descriptor, known, descriptor.input_channels)
-    for side in (256, 512, 1024):
-        cost = costs(side, side, 1, False)
-        yield (
-            f"a tile of {side}x{side} takes {cost.peak / 2**20:.0f} MiB, its largest tensor "
-            f"{cost.largest / 2**20:.0f} MiB"
-        )
+        for side in (256, 512, 1024):
+            cost = costs(side, side, 1, False)
+            yield (
+                f"a tile of {side}x{side} takes {cost.peak / 2**20:.0f} MiB, its largest tensor "
+                f"{cost.largest / 2**20:.0f} MiB"
+            )

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -42,6 +43,7 @@ def everything_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The host has loaded the VAE."""
     monkeypatch.setattr(host, "empty_caches", lambda: None)
     monkeypatch.setattr(host, "is_loaded", lambda patcher: True)
+    monkeypatch.setattr(host, "offload_device", lambda: torch.device("cpu"))
 
 
 @pytest.mark.parametrize("factory", VAE_CALLS)
@@ -120,3 +122,42 @@ def test_a_lost_device_is_one_clear_error_and_never_retried(factory: Callable[..
 )
 def test_is_oom_also_takes_level_zeros_words(own: bool, error: RuntimeError, oom: bool) -> None:
     assert faults.is_oom(Original(own))(error) is oom
+
+
+class UpscaleModel:
+    """A spandrel descriptor, as far as the repair of the host's node needs it."""
+
+    def __init__(self, device: str) -> None:
+        self.model = SimpleNamespace(parameters=lambda: iter([SimpleNamespace(device=self.at)]))
+        self.at = torch.device(device)
+
+    def to(self, device: str) -> None:
+        self.at = torch.device(device)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes differ"), KeyboardInterrupt()])
+def test_an_upscale_model_leaves_an_intel_card_after_any_end(error: BaseException) -> None:
+    def breaks(*_: Any) -> None:
+        raise error
+
+    model = UpscaleModel("xpu:0")
+    with pytest.raises(type(error)):
+        faults.upscale_with_model(breaks)(None, model, "image")
+    assert model.at.type == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("device", "error"), [("cuda:0", RuntimeError("shapes differ")), ("xpu:0", LOST)]
+)
+def test_an_upscale_model_is_left_where_the_repair_is_not_for(device: str, error: Any) -> None:
+    model = UpscaleModel(device)
+    with pytest.raises(RuntimeError) as raised:
+        faults.upscale_with_model(Original(error))(None, model, "image")
+    assert raised.value is error
+    assert model.at == torch.device(device)
+
+
+def test_an_upscale_without_an_error_is_the_hosts() -> None:
+    original = Original()
+    assert faults.upscale_with_model(original)(None, "model", image="image") is original.answer
+    assert original.calls == [(None, "model", "image")]

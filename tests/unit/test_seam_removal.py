@@ -276,3 +276,23 @@ def test_a_copy_that_cannot_be_replaced_takes_the_whole_seam_back(host: Any) -> 
         "unsupported host (toy_other:memory cannot be assigned: PermissionError: memory)"
     )
     assert host.free_memory is first.memory is frozen.memory is original
+
+
+def test_a_class_that_a_host_keeps_in_a_table_is_found_and_put_back(host: Any) -> None:
+    loader = host.Loader
+    host.TABLE = {"Name": loader}
+    before = dict(vars(loader))
+    installation = Installation([seam(target=f"{MODULE}:TABLE[Name].make", replace=pass_through)])
+    assert [status.text for status in installation.install()] == ["installed"]
+    assert vars(loader)["make"] is not before["make"]
+    assert loader.make("x") == ("ours", ("Loader", "x"))
+    assert [status.text for status in installation.uninstall()] == ["removed"]
+    assert dict(vars(loader)) == before
+
+
+@pytest.mark.parametrize("path", ["TABLE[Other].make", "ABSENT[Name].make", "free_memory[a].b"])
+def test_a_table_without_the_class_is_an_unsupported_host(host: Any, path: str) -> None:
+    host.TABLE = {"Name": host.Loader}
+    (status,) = Installation([seam(target=f"{MODULE}:{path}")]).install()
+    assert status.state is SeamState.UNSUPPORTED
+    assert "this host has no class" in status.text

@@ -7,6 +7,7 @@ from comfyui_ipex.nodes.upscale.plan import (
     SHORT_HALO,
     DoesNotFitError,
     Limits,
+    Plan,
     Wishes,
     choose,
 )
@@ -131,11 +132,27 @@ def test_on_the_cpu_tiles_are_small_at_little_work() -> None:
     assert len(far.tiles) == 1
 
 
-def test_a_halo_that_costs_too_much_is_shortened_and_says_so() -> None:
-    limits = Limits(700 * 700 * 1000, None)
-    plan = choose(Canvas(2048, 2048), 1, lambda most: Halo(349, True), linear(1000), limits)
-    assert plan.halo.pixels == SHORT_HALO
-    assert not plan.halo.exact
+def far(free: int) -> Plan:
+    """The plan for a model that looks 349 pixels far, on `free` bytes."""
+    limits = Limits(free, None)
+    return choose(Canvas(2048, 2048), 1, lambda most: Halo(349, True), linear(1000), limits)
+
+
+def test_exact_tiles_are_taken_whatever_they_cost_and_the_user_is_told() -> None:
+    plan = far(1200 * 1200 * 1000)
+    assert plan.halo == Halo(349, True)
+    assert plan.work > 2
+    assert f"{plan.work:.1f} times the picture. With halo {SHORT_HALO} it is faster" in plan.remark
+    near = far(1900 * 1900 * 1000)
+    assert near.halo.exact
+    assert not near.remark, "two windows a side cost little"
+
+
+def test_a_halo_is_shortened_where_no_exact_tile_fits_and_the_user_is_told() -> None:
+    plan = far(700 * 700 * 1000)
+    assert plan.halo == Halo(SHORT_HALO, exact=False)
+    assert plan.shortened
+    assert "faint seams are possible" in plan.remark
 
 
 def test_wishes_are_followed() -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from .. import errors, host
+from .. import errors, host, managed_model
 from ..log import LOGGER
 from .primary import is_xpu
 
@@ -58,6 +58,26 @@ def vae_encode(original: Callable[..., Any]) -> Callable[..., Any]:
         return self.encode_tiled(pixel_samples)
 
     return encode
+
+
+def upscale_with_model(original: Callable[..., Any]) -> Callable[..., Any]:
+    """An upscale model leaves the card after an error or an interrupt too, not only at the end.
+
+    Hosts up to 0.3.75 move it by themselves, so that unloading all models does not reach it.
+    """
+
+    def replacement(self: Any, upscale_model: Any, image: Any) -> Any:
+        try:
+            return original(self, upscale_model, image)
+        except BaseException as error:
+            weights_on = managed_model.device_of(upscale_model.model, host.offload_device())
+            # Nothing comes back from a lost card, and a second error would hide the first.
+            if is_xpu(weights_on) and not errors.is_device_lost(error):
+                upscale_model.to("cpu")
+                host.empty_caches()
+            raise
+
+    return replacement
 
 
 def _raise_unless_tiles_may_do(error: RuntimeError, vae: Any) -> None:

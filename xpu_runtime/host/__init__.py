@@ -31,6 +31,7 @@ from .interface import (
     check_interrupted,
     model_names,
     model_path,
+    node_class,
     progress_bar,
     server,
 )
@@ -75,6 +76,7 @@ __all__ = [
     "model_patcher_class",
     "model_path",
     "names_used_by",
+    "node_class",
     "offload_device",
     "primary_device",
     "progress_bar",

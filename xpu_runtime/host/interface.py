@@ -14,6 +14,13 @@ def server() -> Any | None:
     return getattr(getattr(module, "PromptServer", None), "instance", None)
 
 
+def node_class(name: str) -> Any | None:
+    """The class that a workflow's node of this name runs, or None where no nodes are loaded."""
+    # Never imported: it is loaded with the server, and some probes and scripts do without.
+    module = sys.modules.get("nodes")
+    return getattr(module, "NODE_CLASS_MAPPINGS", {}).get(name)
+
+
 def check_interrupted() -> None:
     """Raise the host's own exception if the user has stopped the workflow."""
     import comfy.model_management

@@ -10,6 +10,7 @@ of this extension, or "bare" to leave it out.
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import gc
 import inspect
 import json
@@ -42,6 +43,8 @@ from comfy.cli_args import LatentPreviewMethod, args  # noqa: E402
 from comfy.ldm.flux import layers as flux_layers  # noqa: E402
 from comfy.ldm.modules import attention  # noqa: E402
 from comfy.ldm.modules.diffusionmodules import model as vae_model  # noqa: E402
+
+import nodes  # noqa: E402
 
 GIB = 1 << 30
 MIB = 1 << 20
@@ -193,27 +196,31 @@ class InjectedError(Exception):
     """What goes wrong in the middle of a node's work."""
 
 
-def _fail(*_: Any) -> None:
-    raise InjectedError
+def _fail(error: type[Exception], *_: Any) -> None:
+    raise error
 
 
 def upscaler_stays_on_the_card_after_an_error() -> bool:
-    """An error in the middle of an upscale: is the model still on the card after it?"""
-    from comfy_extras import nodes_upscale_model as host_nodes
+    """An error or an interrupt amid an upscale: is the model still on the card after it?"""
     from spandrel import ModelLoader
 
     file = MODELS / "upscale_models" / "mini_esrgan_x2.safetensors"
-    model = ModelLoader().load_from_file(file).eval()
-    model.patcher = comfy.model_patcher.ModelPatcher(model.model, XPU, torch.device("cpu"))
-    model.model.register_forward_hook(_fail)
-    node = host_nodes.ImageUpscaleWithModel()
-    upscale = getattr(node, "upscale", None) or node.execute
-    with contextlib.suppress(InjectedError):
-        upscale(model, torch.rand(1, 64, 64, 3))
-        raise AssertionError("the injected error was not reached")
-    gc.collect()
-    mm.unload_all_models()
-    return torch.xpu.memory_allocated(0) > 0
+    node = nodes.NODE_CLASS_MAPPINGS["ImageUpscaleWithModel"]()
+    left = []
+    for method in {"upscale", "execute"} & set(dir(node)):
+        for error in (InjectedError, mm.InterruptProcessingException):
+            model = ModelLoader().load_from_file(file).eval()
+            model.patcher = comfy.model_patcher.ModelPatcher(model.model, XPU, torch.device("cpu"))
+            model.model.register_forward_hook(functools.partial(_fail, error))
+            with contextlib.suppress(error):
+                getattr(node, method)(model, torch.rand(1, 64, 64, 3))
+                raise AssertionError("the injected error was not reached")
+            gc.collect()
+            mm.unload_all_models()
+            left.append(torch.xpu.memory_allocated(0) > 0)
+            model.to("cpu")
+    assert len(set(left)) == 1, left
+    return left[0]
 
 
 def integrated_bf16_is_not_seen() -> bool:
@@ -260,15 +267,14 @@ def observe(name: str) -> bool | str:
         CARDS.configure(specs, xpu_emulator.Options())
 
 
-def load_extension() -> None:
-    """Load the extension as the host does."""
-    import nodes
-
-    loaded = nodes.load_custom_node(EXTENSION)
+def load(path: str, parent: str) -> None:
+    """Load the nodes at `path` as the host does."""
+    loaded = nodes.load_custom_node(path, module_parent=parent)
     assert asyncio.run(loaded) if inspect.isawaitable(loaded) else loaded
 
 
 if __name__ == "__main__":
+    load(str(Path("comfy_extras", "nodes_upscale_model.py").resolve()), "comfy_extras")
     if EXTENSION != "bare":
-        load_extension()
+        load(EXTENSION, "custom_nodes")
     sys.stdout.write(json.dumps({name: observe(name) for name in WANTED}) + "\n")

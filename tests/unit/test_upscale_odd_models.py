@@ -1,0 +1,122 @@
+"""Networks that do what others do not: write to their input, mix or refuse batches, colour."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import networks
+import pytest
+import torch
+from comfyui_ipex.nodes.inference.dry_run import Cost
+from comfyui_ipex.nodes.upscale import estimates, upscaler
+from comfyui_ipex.nodes.upscale.channels import passes, result_channels
+from comfyui_ipex.nodes.upscale.halo import Halo, find
+from comfyui_ipex.nodes.upscale.plan import Plan
+from comfyui_ipex.nodes.upscale.running import Run
+from comfyui_ipex.nodes.upscale.tiles import Canvas, Needs
+from torch import Tensor
+
+CPU = torch.device("cpu")
+
+Network = Callable[[Tensor], Tensor]
+
+
+class Model:
+    """As much of a spandrel descriptor as a run needs, around any function."""
+
+    scale = 1
+    input_channels = output_channels = 3
+    architecture = SimpleNamespace(name="Odd")
+    size_requirements = SimpleNamespace(minimum=0, multiple_of=1, square=False)
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+
+    def __call__(self, image: Tensor) -> Tensor:
+        return self.network(image)
+
+
+def known_of(model: Any, digest: str) -> Any:
+    """What is known about a model on the CPU in fp32, but for a patcher."""
+    found = SimpleNamespace(dtype=torch.float32, device=CPU, digest=digest, twin=model, costs={})
+    found.dtype = torch.float32
+    return found
+
+
+def test_a_network_that_writes_to_its_input_leaves_the_users_picture_alone() -> None:
+    model = Model(lambda image: image.mul_(0.5) + 0.1)
+    images = networks.photo(24, 60)
+    before = images.clone()
+    canvas = Canvas(24, 60)
+    plan = Plan(canvas, canvas.tiles(40, 4), 1, Halo(4, True), Cost(0, 0))
+    job = upscaler.job_of(model, known_of(model, "writes"))
+    result = Run(job, plan, images).result()
+    assert torch.equal(images, before)
+    assert torch.equal(result, before * 0.5 + 0.1)
+
+
+def refuses(image: Tensor) -> Tensor:
+    """As DnCNN does, which appends one channel of noise."""
+    return torch.cat([image, torch.zeros(1, 1, *image.shape[2:])], 1)[:, :3]
+
+
+BATCHES: dict[str, tuple[Network, bool]] = {
+    "each by itself": (lambda image: image * 0.5, True),
+    "the mean of all": (lambda image: image - image.mean(), False),
+    "refuses": (refuses, False),
+    "writes to its input": (lambda image: image.mul_(0.5), True),
+}
+
+
+@pytest.mark.parametrize("name", BATCHES)
+def test_pictures_are_batched_only_where_that_changes_nothing(name: str) -> None:
+    network, expected = BATCHES[name]
+    model = Model(network)
+    assert upscaler.takes_batches(model, known_of(model, name)) is expected
+
+
+def test_memory_that_runs_out_is_no_refusal_of_batches() -> None:
+    def full(image: Tensor) -> Tensor:
+        if len(image) > 1:
+            raise torch.OutOfMemoryError("XPU out of memory")
+        return image
+
+    model = Model(full)
+    with pytest.raises(torch.OutOfMemoryError):
+        upscaler.takes_batches(model, known_of(model, "full"))
+
+
+def test_a_network_that_looks_at_its_numbers_is_measured_instead_of_run_dry() -> None:
+    """The measured cost grows with the pixels, and is that of the network's own tensors."""
+
+    def looks(image: Tensor) -> Tensor:
+        wide = torch.cat([image] * (8 if image.mean().item() >= 0 else 1), 1)
+        return wide[:, :3].clone()
+
+    model = Model(looks)
+    known = known_of(model, "looks")
+    costs = estimates.costs_of(model, known, 3)
+    small, large = costs(64, 64, 1, False), costs(256, 128, 1, False)
+    pixel = 3 * 4
+    # The picture, its copy on the CPU, eight of them side by side, the result.
+    assert small.peak == pytest.approx(64 * 64 * pixel * 11, rel=0.1)
+    assert large.peak == pytest.approx(8 * small.peak, rel=0.01)
+    assert small.largest == 64 * 64 * pixel * 8
+
+
+@pytest.mark.parametrize(("channels", "outputs"), [(1, 3), (3, 3), (4, 4)])
+def test_a_model_that_colours_gray_pictures_takes_any(channels: int, outputs: int) -> None:
+    ways = passes(channels, 1, 3)
+    assert result_channels(ways) == outputs
+    pixels = torch.rand(1, 2, 2, channels)
+    seen = ways[0].gather(pixels)
+    brightness = pixels[..., :3] @ torch.tensor([0.299, 0.587, 0.114]) if channels > 1 else None
+    expected = pixels if brightness is None else brightness[..., None]
+    assert torch.allclose(seen, expected)
+    assert ways[0].targets == (0, 1, 2)
+
+
+def test_the_halo_of_a_model_with_large_square_groups_is_not_looked_for_outside_the_strip() -> None:
+    """Uformer: three groups of 128 are more than half of the shortest strip."""
+    needs = Needs(multiple_of=128, square=True)
+    assert not find(lambda image: image, needs, 1, 1).exact
