@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...xpu_runtime import devices
 from ...xpu_runtime.errors import is_device_lost, is_out_of_memory
+from ...xpu_runtime.log import LOGGER
 
 AUTO = "auto"
 
@@ -23,6 +25,9 @@ MOST_ERROR = 2 / 255
 
 CHECK_SIZE = (56, 72)
 """Height and width. Not 64: networks keep attention masks for that size, and make others."""
+
+_CHECKS: dict[tuple[str, str], "tuple[torch.dtype, tuple[Check, ...]]"] = {}
+"""By the hash of the weights and the device."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,40 @@ def checked(
         if checks[-1].passed:
             return dtype, tuple(checks)
     return torch.float32, tuple(checks)
+
+
+def settled(
+    request: str,
+    support: Support,
+    digest: str,
+    device: torch.device,
+    run: Callable[[torch.dtype], Tensor],
+    name: str,
+) -> torch.dtype:
+    """The dtype that the network `name` with these weights computes in on `device`.
+
+    `request` is one of `CHOICES`. What `auto` means is measured once for the same weights and
+    device, as `checked` does, and logged. On the CPU only a request makes it half: its
+    instructions gain less than they lose.
+    """
+    if request != AUTO:
+        wanted = DTYPES[request]
+        if wanted in (torch.float32, *support.dtypes()):
+            return wanted
+        LOGGER.warning("%s cannot compute in %s on %s; it computes in fp32.", name, request, device)
+        return torch.float32
+    key = (digest, str(device))
+    if key not in _CHECKS:
+        halves = [] if device.type == devices.CPU else support.dtypes()
+        _CHECKS[key] = checked(run, halves)
+        for check in _CHECKS[key][1]:
+            LOGGER.info("%s on %s: %s", name, device, check.text)
+    return _CHECKS[key][0]
+
+
+def measured(digest: str, device: torch.device) -> tuple[Check, ...]:
+    """What was measured for these weights on `device`, if it was."""
+    return _CHECKS.get((digest, str(device)), (None, ()))[1]
 
 
 def _check(run: Callable[[torch.dtype], Tensor], dtype: torch.dtype, reference: Tensor) -> Check:

@@ -9,12 +9,14 @@ from ...xpu_runtime import devices, host
 from ...xpu_runtime.errors import is_out_of_memory
 from ...xpu_runtime.managed_model import resident
 from ..inference.dry_run import Cost, cost_of
+from ..inference.limits import FREE_SHARE, Limits, limits_of
+from ..inference.surroundings import of_this_node
 from . import upscaler
-from .plan import DoesNotFitError, Limits
+from .plan import DoesNotFitError
 from .running import padded
 from .tiles import Canvas
 from .upscaler import Upscaler
-from .upscaling import FREE_SHARE, UnsuitableModelError, limits_of, surroundings
+from .upscaling import UnsuitableModelError
 
 RGB = 3
 
@@ -35,7 +37,7 @@ def inpaint(descriptor: Any, images: Tensor, masks: Tensor) -> Tensor:
     canvas = Canvas(*images.shape[1:3], upscaler.needs_of(descriptor))
     with torch.inference_mode(), resident(known.patcher, 0):
         _make_room(known, cost_of_one(known, canvas), canvas)
-        around = surroundings()(0, 1)
+        around = of_this_node()(0, 1)
         for index, image in enumerate(images):
             around.check_interrupted()
             mask = (masks[index % len(masks)] > 0.5).float()

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..inference.dry_run import Cost
+from ..inference.limits import Limits
 from .halo import Halo
 from .tiles import Canvas, Tile, work
 
@@ -35,22 +36,6 @@ _SAMPLE_SIDE = 128
 
 class DoesNotFitError(RuntimeError):
     """No tile is small enough for the memory that there is."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a run may take, in bytes."""
-
-    free: int
-    """On the device, for everything but the weights."""
-    largest: int | None
-    """The most that one tensor may take, or None where nothing limits it."""
-    small: bool = False
-    """Prefer small tiles: on the CPU."""
-
-    def fit(self, cost: Cost) -> bool:
-        """Whether a call of this cost may run."""
-        return cost.peak <= self.free and (self.largest is None or cost.largest <= self.largest)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from ...xpu_runtime.errors import is_out_of_memory
 from ...xpu_runtime.log import LOGGER
+from ..inference.surroundings import ALONE, Surroundings
 from ..inference.transfer import Transfer, new_result
 from .channels import Pass, passes, result_channels
 from .plan import Plan
@@ -31,21 +32,6 @@ class Job:
     """Of the network: inputs and outputs."""
     dtype: torch.dtype
     device: torch.device
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What a run asks of the program around it."""
-
-    progress: Callable[[int, int], None] = lambda done, total: None
-    """Told after each tile: how much of the work is done, of how much."""
-    check_interrupted: Callable[[], None] = lambda: None
-    """Asked before each tile; raises to end the run."""
-    empty_caches: Callable[[], None] = lambda: None
-    """Gives unused memory back after it ran out."""
-
-
-ALONE = Surroundings()
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from ...xpu_runtime import devices, host, managed_model
 from ...xpu_runtime.errors import is_out_of_memory
-from ...xpu_runtime.log import LOGGER
 from ...xpu_runtime.placement import device_for
 from ..inference import casting, precision
 from ..inference.dry_run import Cost, cost_of, without_numbers
@@ -33,9 +32,6 @@ _HALOS: dict[str, Halo] = {}
 """By the hash of the weights."""
 
 _BATCHES: dict[tuple[str, str], bool] = {}
-"""By the hash of the weights and the device."""
-
-_CHECKS: dict[tuple[str, str], tuple[torch.dtype, tuple[Check, ...]]] = {}
 """By the hash of the weights and the device."""
 
 
@@ -100,7 +96,14 @@ def support_of(descriptor: Any, device: torch.device) -> Support:
 def settle_dtype(descriptor: Any, known: Upscaler) -> torch.dtype:
     """The dtype that the model computes in; decided, and its weights cast, the first time."""
     if known.dtype is None:
-        known.dtype = _chosen_dtype(descriptor, known)
+        known.dtype = precision.settled(
+            known.request,
+            support_of(descriptor, known.device),
+            known.digest,
+            known.device,
+            _test_run(descriptor, known.device),
+            f"Upscaling: {descriptor.architecture.name}",
+        )
         host.unload(known.patcher)
         descriptor.model.to(known.dtype)
         if known.dtype != torch.float32:
@@ -110,33 +113,9 @@ def settle_dtype(descriptor: Any, known: Upscaler) -> torch.dtype:
     return known.dtype
 
 
-def _chosen_dtype(descriptor: Any, known: Upscaler) -> torch.dtype:
-    support = support_of(descriptor, known.device)
-    name = descriptor.architecture.name
-    if known.request != precision.AUTO:
-        wanted = precision.DTYPES[known.request]
-        if wanted in (torch.float32, *support.dtypes()):
-            return wanted
-        LOGGER.warning(
-            "Upscaling: %s cannot compute in %s on %s; it computes in fp32.",
-            name,
-            known.request,
-            known.device,
-        )
-        return torch.float32
-    key = (known.digest, str(known.device))
-    if key not in _CHECKS:
-        # On the CPU only a request makes it half: its instructions gain less than they lose.
-        halves = [] if known.device.type == devices.CPU else support.dtypes()
-        _CHECKS[key] = precision.checked(_test_run(descriptor, known.device), halves)
-        for check in _CHECKS[key][1]:
-            LOGGER.info("Upscaling: %s on %s: %s", name, known.device, check.text)
-    return _CHECKS[key][0]
-
-
 def checks_of(known: Upscaler) -> tuple[Check, ...]:
     """What was measured for precision `auto`, if it was."""
-    return _CHECKS.get((known.digest, str(known.device)), (None, ()))[1]
+    return precision.measured(known.digest, known.device)
 
 
 def _test_run(descriptor: Any, device: torch.device) -> Callable[[torch.dtype], Tensor]:

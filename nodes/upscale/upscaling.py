@@ -1,7 +1,7 @@
 """From a model and pictures to larger pictures: decide, load, plan, run."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,22 +9,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ...xpu_runtime import devices, host, memory
+from ...xpu_runtime import devices, host
 from ...xpu_runtime.log import LOGGER
 from ...xpu_runtime.managed_model import resident
-from ...xpu_runtime.settings import read
+from ..inference.limits import FREE_SHARE, Limits, largest_tensor, limits_of
+from ..inference.surroundings import of_this_node
 from ..inference.transfer import new_result
 from . import estimates, upscaler
 from .channels import passes, result_channels
 from .halo import Halo
 from .masks import kept
-from .plan import DoesNotFitError, Limits, Plan, Wishes, choose
-from .running import Run, Surroundings
+from .plan import DoesNotFitError, Plan, Wishes, choose
+from .running import Run
 from .tiles import Canvas
 from .upscaler import Upscaler
-
-FREE_SHARE = 0.9
-"""Of the free memory: the rest is for the libraries' workspaces and for what fragments."""
 
 GOOD_WORK = 1.25
 """Tiles that compute no more than this many times the picture's pixels are good enough to
@@ -145,30 +143,16 @@ def _planned(
     return ideal if limits.fit(ideal.cost) else plan(limits)
 
 
-def limits_of(device: torch.device) -> Limits:
-    """What a run may take on `device` now, beside what is loaded there."""
-    free = int(host.free_memory(device) * FREE_SHARE)
-    return Limits(free, largest_tensor(device), device.type == devices.CPU)
-
-
-def largest_tensor(device: torch.device) -> int | None:
-    """The most bytes that one tensor may take on `device`; None where nothing limits it."""
-    if device.type != "xpu":
-        return None
-    stated = memory.allocation_setting(read("COMFYUI_IPEX_MAX_ALLOCATION"))
-    return memory.largest_allocation(torch.xpu.get_device_properties(device), stated)
-
-
 def _run(descriptor: Any, known: Upscaler, images: Tensor, plan: Plan, size: Size) -> Tensor:
     job = upscaler.job_of(descriptor, known)
     scale = descriptor.scale
     frames, height, width, channels = images.shape
     wanted = size.of(height, width, scale)
     if wanted == (height * scale, width * scale):
-        return Run(job, plan, images, surroundings()(0, 1)).result()
+        return Run(job, plan, images, of_this_node()(0, 1)).result()
     outputs = result_channels(passes(channels, *job.channels))
     result = new_result(frames, *wanted, outputs)
-    around = surroundings()
+    around = of_this_node()
     for first in range(0, frames, plan.batch):
         part = images[first : first + plan.batch]
         share = around(first / frames, (first + len(part)) / frames)
@@ -185,22 +169,6 @@ def resized(frame: Tensor, wanted: tuple[int, int], method: str) -> Tensor:
         frame.movedim(-1, 0)[None], wanted, mode=method, antialias=smooth
     )
     return result[0].movedim(0, -1).clamp_(0, 1)
-
-
-_STEPS = 1000
-
-
-def surroundings() -> Callable[[float, float], Surroundings]:
-    """(first, last share of the whole) -> a part of the node's one progress bar."""
-    bar = host.progress_bar(_STEPS)
-
-    def part(first: float, last: float) -> Surroundings:
-        def progress(done: int, total: int) -> None:
-            bar.update_absolute(round(_STEPS * (first + (last - first) * done / total)), _STEPS)
-
-        return Surroundings(progress, host.check_interrupted, host.empty_caches)
-
-    return part
 
 
 def description(descriptor: Any) -> Iterator[str]:

@@ -86,7 +86,8 @@ def test_a_plan_runs_on_a_card_with_limits_and_without_running_out(
     assert emulated.devices[0].counters()["ooms"] == 0
     assert torch.equal(result, whole)
     measured = torch.xpu.max_memory_allocated() - held
-    assert 0.8 * plan.cost.peak < measured <= plan.cost.peak
+    # The plan counts the copy that GPUs' upsampling makes, and the CPU's kernels do not.
+    assert 0.6 * plan.cost.peak < measured <= plan.cost.peak
 
 
 @pytest.mark.parametrize("nth", [1, 4, 8])
