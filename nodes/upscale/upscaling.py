@@ -138,7 +138,7 @@ def _planned(
             tight = plan(limits)
             if tight.work <= GOOD_WORK and not tight.shortened:
                 return tight
-        host.evict(device, int(ideal.cost.peak / FREE_SHARE))
+        host.evict(device, int(ideal.cost.peak / FREE_SHARE), keep=known.patcher)
         limits = limits_of(device)
     return ideal if limits.fit(ideal.cost) else plan(limits)
 
