@@ -101,7 +101,8 @@ def _filled(
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
-        # The frames of the failed call hold its tensors.
+        # The frames of the failed call, and this one, hold its tensors.
         error.__traceback__ = None
+        del both
         cost = cost_of_one(known, canvas)
         raise _does_not_fit(canvas, cost, None) from error
