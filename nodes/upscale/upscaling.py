@@ -216,7 +216,7 @@ def description(descriptor: Any) -> Iterator[str]:
     yield f"possible there: {', '.join(names)}"
     for check in upscaler.checks_of(known):
         yield f"measured: {check.text}"
-    if descriptor.purpose == "Inpainting":
+    if descriptor.purpose in (FACES, "Inpainting"):
         yield "halo: none, the picture is never cut"
         return
     costs = estimates.costs_of(descriptor, known, descriptor.input_channels)
