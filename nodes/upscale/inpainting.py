@@ -75,7 +75,7 @@ def _make_room(known: Upscaler, cost: Cost, canvas: Canvas) -> None:
     """Evict other models if one picture does not fit beside them. Raises `DoesNotFitError`."""
     if known.device.type == devices.CPU or limits_of(known.device).fit(cost):
         return
-    host.evict(known.device, int(cost.peak / FREE_SHARE))
+    host.evict(known.device, int(cost.peak / FREE_SHARE), keep=known.patcher)
     limits = limits_of(known.device)
     if not limits.fit(cost):
         raise _does_not_fit(canvas, cost, limits)
@@ -103,5 +103,8 @@ def _filled(
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
+        # The frames of the failed call, and this one, hold its tensors.
+        error.__traceback__ = None
+        del both
         cost = cost_of_one(known, canvas)
         raise _does_not_fit(canvas, cost, None) from error

@@ -138,7 +138,7 @@ def _planned(
             tight = plan(limits)
             if tight.work <= GOOD_WORK and not tight.shortened:
                 return tight
-        host.evict(device, int(ideal.cost.peak / FREE_SHARE))
+        host.evict(device, int(ideal.cost.peak / FREE_SHARE), keep=known.patcher)
         limits = limits_of(device)
     return ideal if limits.fit(ideal.cost) else plan(limits)
 
@@ -186,7 +186,7 @@ def description(descriptor: Any) -> Iterator[str]:
     yield f"possible there: {', '.join(names)}"
     for check in upscaler.checks_of(known):
         yield f"measured: {check.text}"
-    if descriptor.purpose == "Inpainting":
+    if descriptor.purpose in (FACES, "Inpainting"):
         yield "halo: none, the picture is never cut"
         return
     costs = estimates.costs_of(descriptor, known, descriptor.input_channels)

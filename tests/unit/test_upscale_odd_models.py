@@ -31,6 +31,7 @@ class Model:
 
     def __init__(self, network: Network) -> None:
         self.network = network
+        self.model = torch.nn.Identity()
 
     def __call__(self, image: Tensor) -> Tensor:
         return self.network(image)

@@ -93,11 +93,15 @@ def unload(patcher: Any) -> None:
     empty_caches()
 
 
-def evict(device: "torch.device", memory_required: float) -> None:
-    """Unload models from `device` until this many bytes are free, or none is left."""
-    import comfy.model_management
+def evict(device: "torch.device", memory_required: float, keep: Any = None) -> None:
+    """Unload models from `device` until this many bytes are free, or none but `keep` is left.
 
-    comfy.model_management.free_memory(memory_required, device)
+    `keep` is a ModelPatcher.
+    """
+    import comfy.model_management as management
+
+    kept = [one for one in management.current_loaded_models if one.model is keep]
+    management.free_memory(memory_required, device, kept if keep is not None else [])
 
 
 def free_everything_on(device: "torch.device") -> None:
