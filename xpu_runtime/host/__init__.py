@@ -41,6 +41,7 @@ from .models import (
     evict,
     free_everything_on,
     is_loaded,
+    is_whole,
     load_whole,
     loaded_devices,
     loaded_models,
@@ -48,6 +49,7 @@ from .models import (
     sub_quadratic_attention,
     unload,
 )
+from .patches import covers
 
 __all__ = [
     "LoadedModel",
@@ -56,6 +58,7 @@ __all__ = [
     "check_interrupted",
     "clone_for_device",
     "computes_in_16_bits",
+    "covers",
     "device_stats",
     "efficient_dot_product_attention",
     "empty_caches",
@@ -67,6 +70,7 @@ __all__ = [
     "has",
     "imports_ipex",
     "is_loaded",
+    "is_whole",
     "load_whole",
     "loaded_devices",
     "loaded_models",
