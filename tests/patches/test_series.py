@@ -11,32 +11,10 @@ import pytest
 from comfyui_ipex.xpu_runtime.memory import MemoryReader
 from comfyui_ipex.xpu_runtime.priority import Primary
 from comfyui_ipex.xpu_runtime.seams import Circumstances, seams
-from conftest import REPOSITORY
-
-FOLDER = REPOSITORY / "patches"
-
-SERIES = (FOLDER / "series").read_text(encoding="utf-8").split()
-
-TOUCHED = [
-    line.split("  ")[1] for line in (FOLDER / "touched.sha256").read_text("utf-8").splitlines()
-]
+from patch_series import FOLDER, SERIES, TOUCHED, lines_of, named_rows, text_of
 
 GIT = ("git", "apply")
 PATCH = ("patch", "--strip=1", "--fuzz=0", "--force", "--no-backup-if-mismatch")
-
-
-def text_of(name: str) -> str:
-    """One patch."""
-    return (FOLDER / name).read_text(encoding="utf-8")
-
-
-def lines_of(name: str, kind: str) -> list[str]:
-    """The lines that a patch adds ("+") or removes ("-")."""
-    return [
-        line[1:]
-        for line in text_of(name).splitlines()
-        if line.startswith(kind) and not line.startswith(kind * 3)
-    ]
 
 
 @pytest.fixture
@@ -111,11 +89,6 @@ def test_each_patch_can_be_left_out_and_taken_out_alone(files: Path, name: str) 
         if used:
             assert imported, file
             assert imported.start() < used.start(), file
-
-
-def named_rows() -> set[str]:
-    """The rows of the table that the series names."""
-    return {row for name in SERIES for row in re.findall(r'on_xpu\("([^"]+)"\)', text_of(name))}
 
 
 def test_the_series_covers_every_change_that_the_release_needs() -> None:
