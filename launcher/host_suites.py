@@ -188,6 +188,8 @@ def check(stage: Stage, suite: Suite) -> bool:
     found = worse(extended, bare)
     if found:
         # Some of ComfyUI's tests measure time: what only a busy machine failed passes now.
+        for name, how in found.items():
+            say(f"   {name}: {how}; once more:")
         found = confirmed(found, worse(stage.run(suite, extended=True), bare))
     for name, how in found.items():
         warn(f"{name}: {how} with {stage.ours}. See {stage.folder}")
