@@ -30,11 +30,11 @@ def table() -> dict[str, dict[str, str]]:
 
 
 @functools.cache
-def observed(version: str, extension: str, cards: str) -> dict[str, str]:
-    """What a host answers, "bare" or with the extension at a path."""
+def observed(version: str, extension: str, cards: str, *arguments: str) -> dict[str, str]:
+    """What a host that got `arguments` answers, "bare" or with the extension at a path."""
     prefix = ("-m", "xpu_emulator", "--device", "b580", "--")
     host = hosts.installed(version)
-    return dict(probes.ask(host, "decisions", extension, cards, prefix=prefix))
+    return dict(probes.ask(host, "decisions", extension, cards, *arguments, prefix=prefix))
 
 
 def expected(column: str, cards: str) -> dict[str, str]:

@@ -64,6 +64,12 @@ def test_the_patched_host_decides_as_the_extension_does(extension: str, cards: s
     assert observed(hosts.PATCHED, extension, cards) == expected("extended", cards)
 
 
+def test_a_forced_card_comes_before_an_nvidia_card() -> None:
+    answers = observed(hosts.PATCHED, "bare", "both", "--force-intel-xpu")
+    assert answers["both | primary_device"] == "xpu:0"
+    assert answers["both | text_encoder_device"] == "xpu"
+
+
 @pytest.mark.parametrize("cards", defect_table.CHECKS)
 def test_the_patched_host_has_none_of_the_defects_that_the_extension_repairs(
     cards: tuple[str, ...],
