@@ -1,7 +1,8 @@
 """`./test --host-suites`: ComfyUI's own tests go no worse with this extension than without.
 
 Each suite runs with the extension. Only if a test then does not pass, the suite runs without it
-as well: what does not pass there either (some tests need the internet) is not ours.
+as well: what does not pass there either (some tests need the internet) is not ours. With
+`--patched` the patches of `patches/` take the extension's place.
 """
 
 import argparse
@@ -10,10 +11,12 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .commands import run
 from .console import say, step, warn
 from .environment import Environment
 from .folders import REPOSITORY, child_environment, exclusive, user_cache
@@ -24,6 +27,8 @@ from .releases import REFERENCE, RELEASES
 from .server import free_port
 
 PROBES = REPOSITORY / "tests" / "host" / "probes"
+
+PATCH = REPOSITORY / "patches" / "apply.py"
 
 # Long enough for a server's start on a busy machine.
 TEST_SECONDS = 600
@@ -67,6 +72,8 @@ class Stage:
     tree: HostTree
     python: Path
     emulated: bool
+    patched: bool = False
+    """Whether "extended" means the patches, and not the extension."""
 
     @property
     def copy(self) -> Path:
@@ -74,18 +81,26 @@ class Stage:
         return self.folder / "tree"
 
     @property
+    def ours(self) -> str:
+        """What the suites run with, in words."""
+        return "the patches" if self.patched else "this extension"
+
+    @property
     def device(self) -> str:
         """What the suites run on, in words."""
         return "emulated XPU" if self.emulated else "CPU"
 
     def prepare(self, extended: bool) -> None:
-        """Make a fresh copy, with the extension in its custom_nodes or without, and a shim.
+        """Make a fresh copy, with the extension or the patches or with neither, and a shim.
 
         The suites start `python main.py`; the shim is that `python`.
         """
         shutil.rmtree(self.folder, ignore_errors=True)
         shutil.copytree(self.tree.path, self.copy, ignore=shutil.ignore_patterns("__pycache__"))
-        if extended:
+        if extended and self.patched:
+            command = [sys.executable, str(PATCH), str(self.copy)]
+            run(f"Patching ComfyUI {self.tree.version}", command)
+        elif extended:
             link_extension(self.copy)
         shim = self.folder / "bin" / "python"
         shim.parent.mkdir()
@@ -104,7 +119,9 @@ class Stage:
         if suite.serves:
             command += ["--port", str(free_port()), "--output_dir", str(self.folder / "output")]
             return [str(self.python), *command]
-        if extended:
+        if extended and self.patched:
+            command.append("--load-host")
+        elif extended:
             command += ["--load-pack", str(self.copy / "custom_nodes" / EXTENSION_NAME)]
         if self.emulated:
             return [str(self.python), *EMULATOR, *command]
@@ -132,7 +149,7 @@ class Stage:
         """Run a suite and return its outcomes; none if pytest did not come to its end."""
         self.prepare(extended)
         with_or_without = "with" if extended else "without"
-        title = f"ComfyUI {self.tree.version}'s {suite.name} {with_or_without} this extension"
+        title = f"ComfyUI {self.tree.version}'s {suite.name} {with_or_without} {self.ours}"
         output = self.folder / "pytest.log"
         with step(f"{title}, on the {self.device}"), output.open("w") as log:
             done = subprocess.run(
@@ -163,7 +180,7 @@ def check(stage: Stage, suite: Suite) -> bool:
         warn(f"No test of {suite.name} passed. See {stage.folder}")
         return False
     if not stage.loaded(suite):
-        warn(f"Not every process of {suite.name} loaded this extension. See {stage.folder}")
+        warn(f"Not every process of {suite.name} loaded {stage.ours}. See {stage.folder}")
         return False
     if not imperfect(extended):
         return True
@@ -171,9 +188,11 @@ def check(stage: Stage, suite: Suite) -> bool:
     found = worse(extended, bare)
     if found:
         # Some of ComfyUI's tests measure time: what only a busy machine failed passes now.
+        for name, how in found.items():
+            say(f"   {name}: {how}; once more:")
         found = confirmed(found, worse(stage.run(suite, extended=True), bare))
     for name, how in found.items():
-        warn(f"{name}: {how} with this extension. See {stage.folder}")
+        warn(f"{name}: {how} with {stage.ours}. See {stage.folder}")
     return not found
 
 
@@ -190,6 +209,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("version", nargs="?", default=REFERENCE, choices=RELEASES)
     made.add_argument("--emulated", action="store_true", help="on the emulated XPU, not the CPU")
+    made.add_argument("--patched", action="store_true", help="with patches/ in its place")
     made.add_argument("--suite", choices=[suite.name for suite in SUITES], help="only this one")
     return made
 
@@ -198,8 +218,9 @@ def run_suites(environment: Environment, tree: HostTree, arguments: argparse.Nam
     """Run the chosen suites on `tree`; returns the exit status."""
     say(tree.describe())
     wanted: Sequence[Suite] = [s for s in SUITES if arguments.suite in (None, s.name)]
-    folder = user_cache() / "host-suites" / tree.version
+    name = f"{tree.version}-patched" if arguments.patched else tree.version
+    folder = user_cache() / "host-suites" / name
     with exclusive(folder.with_name(folder.name + ".lock")):
-        stage = Stage(folder, tree, environment.python, arguments.emulated)
+        stage = Stage(folder, tree, environment.python, arguments.emulated, arguments.patched)
         good = [check(stage, suite) for suite in wanted]
     return 0 if all(good) else 1

@@ -85,6 +85,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if "xpu_emulator" in item.path.parts:
             item.add_marker(pytest.mark.xdist_group("emulator"))
             continue
+        if item.path.parent.name == "patches":
+            item.add_marker(pytest.mark.xdist_group("patches"))
+            continue
         callspec = getattr(item, "callspec", None)
         if callspec is not None and "host_version" in callspec.params:
             shared = "servers" if "pool" in item.fixturenames else item.path.stem

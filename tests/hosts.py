@@ -1,14 +1,22 @@
 """The ComfyUI hosts that the tests run on: a tree and an environment for each version."""
 
 import functools
+import hashlib
+import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from comfyui_ipex.launcher.folders import REPOSITORY, exclusive
 from comfyui_ipex.launcher.hosts import HostTree
 from comfyui_ipex.launcher.installation import release_environment
 from comfyui_ipex.launcher.releases import REFERENCE, RELEASES
 
 VERSIONS = tuple(RELEASES)
+
+PATCHED = f"{REFERENCE}-patched"
+"""Stands for a version: the reference's tree with `patches/` applied, in its environment."""
 
 _USED: dict[str, HostTree] = {}
 
@@ -35,9 +43,33 @@ def installed(version: str) -> TestHost:
     Each version has an environment of its own: their requirements exclude each other.
     Raises `SetupError` if neither this version nor any near one can be had.
     """
+    if version == PATCHED:
+        return _patched(installed(REFERENCE))
     environment, tree = release_environment(version)
     _USED[version] = tree
     return TestHost(tree, environment.python)
+
+
+def _patched(released: TestHost) -> TestHost:
+    """The host with a patched copy of its tree, which is made again when patches change.
+
+    It always lies at the same place, so that its bytecode is found again.
+    """
+    folder = released.python.parent.parent / "patched-host"
+    state = hashlib.sha256()
+    for path in sorted([*REPOSITORY.glob("patches/*"), *REPOSITORY.glob("xpu_runtime/**/*.py")]):
+        state.update(path.read_bytes() if path.is_file() else b"")
+    stamp = folder / "state"
+    with exclusive(folder.with_name("patched-host.lock")):
+        if not stamp.exists() or stamp.read_text() != state.hexdigest():
+            shutil.rmtree(folder, ignore_errors=True)
+            shutil.copytree(released.tree.path, folder / "tree")
+            command = [sys.executable, str(REPOSITORY / "patches" / "apply.py")]
+            subprocess.run([*command, str(folder / "tree")], check=True, capture_output=True)
+            stamp.write_text(state.hexdigest())
+    tree = HostTree(folder / "tree", REFERENCE, REFERENCE, "patches/", False)
+    _USED[PATCHED] = tree
+    return TestHost(tree, released.python)
 
 
 def used_hosts() -> list[str]:
@@ -45,4 +77,4 @@ def used_hosts() -> list[str]:
     return [f"{version:8} {tree.describe()}" for version, tree in _USED.items()]
 
 
-__all__ = ["REFERENCE", "VERSIONS", "TestHost", "installed", "used_hosts"]
+__all__ = ["PATCHED", "REFERENCE", "VERSIONS", "TestHost", "installed", "used_hosts"]

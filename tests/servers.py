@@ -248,6 +248,20 @@ def workflow(name: str, device: str = "auto") -> dict[str, Any]:
     return dict(loaded)
 
 
+def without_our_nodes(workflow: dict[str, Any]) -> dict[str, Any]:
+    """The same workflow for a bare host: what a node of ours hands on comes from before it."""
+    ours = {key for key, node in workflow.items() if node["class_type"].startswith("Ipex")}
+    sources = {
+        key: next(v for v in workflow[key]["inputs"].values() if isinstance(v, list))
+        for key in ours
+    }
+    for node in workflow.values():
+        for name, value in node["inputs"].items():
+            if isinstance(value, list) and value[0] in ours:
+                node["inputs"][name] = sources[value[0]]
+    return {key: node for key, node in workflow.items() if key not in ours}
+
+
 def workflow_names() -> Sequence[str]:
     """The names of all test workflows."""
     return sorted(path.stem for path in WORKFLOWS.glob("*.json"))

@@ -24,7 +24,7 @@ def around_import(name: str, before: Callable[[], None], after: Callable[[], Non
     further: the import must not suffer. `SystemExit` ends it, and the next try calls both again.
     """
     if name in sys.modules:
-        _isolated(after)
+        isolated(after)
     else:
         sys.meta_path.insert(0, _Finder(name, before, after))
 
@@ -92,14 +92,15 @@ class _Loader:
         if not self._finder.active():
             self._loader.exec_module(module)
             return
-        _isolated(self._finder.before)
+        isolated(self._finder.before)
         self._loader.exec_module(module)
-        _isolated(self._finder.after)
+        isolated(self._finder.after)
         if self._finder.active():
             self._finder.retire()
 
 
-def _isolated(call: Callable[[], None]) -> None:
+def isolated(call: Callable[[], None]) -> None:
+    """`call()`; what a changed host or a failing driver makes it raise is logged, no more."""
     try:
         call()
     except _SURVIVABLE:

@@ -30,14 +30,7 @@ def prepare(environ: Mapping[str, str] = os.environ) -> None:
     management is imported, if a device is forced that is not here. Imports neither torch nor
     anything else outside the standard library.
     """
-    demand = runtime.or_exit(lambda: forced(read(SETTING, environ), host.arguments()))
-    if demand is not None and demand.request == CPU:
-        host.run_on_cpu()
-    version = torch_build.installed_version()
-    if version is not None:
-        ipex.block_mismatched(version)
-    if host.switch_off_ipex_optimize():
-        LOGGER.debug("comfyui-ipex: ipex.optimize is off: it fails on partially loaded models.")
+    demand = settle(environ)
 
     def before() -> None:
         runtime.or_exit(lambda: ensure_a_device(demand, environ))
@@ -46,6 +39,23 @@ def prepare(environ: Mapping[str, str] = os.environ) -> None:
         runtime.or_exit(lambda: runtime.begin(environ))
 
     import_hook.around_import(MODEL_MANAGEMENT, before, after)
+
+
+def settle(environ: Mapping[str, str] = os.environ) -> Forced | None:
+    """Carry settings into the host's arguments, and keep a mismatched IPEX from being imported.
+
+    Returns the device that the user forces, if any. Ends the process (`SystemExit`) if settings
+    contradict or cannot be read. Does not import torch.
+    """
+    demand = runtime.or_exit(lambda: forced(read(SETTING, environ), host.arguments()))
+    if demand is not None and demand.request == CPU:
+        host.run_on_cpu()
+    version = torch_build.installed_version()
+    if version is not None:
+        ipex.block_mismatched(version)
+    if host.switch_off_ipex_optimize():
+        LOGGER.debug("comfyui-ipex: ipex.optimize is off: it fails on partially loaded models.")
+    return demand
 
 
 def ensure_a_device(demand: Forced | None, environ: Mapping[str, str] = os.environ) -> None:

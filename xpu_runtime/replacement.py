@@ -93,9 +93,7 @@ def put_in_place(name: str, target: str, factory: Factory, also: tuple[str, ...]
     """
     place = find(target)
     original = place.function()
-    replacement = _made(factory, original)
-    _compare(place, original, replacement)
-    functools.update_wrapper(replacement, original)
+    replacement = made(target, factory, original, takes_self=place.takes_self())
     setattr(replacement, _MARK, (name, replacement))
     planned = [Replaced(place, place.own(), place.in_the_form_stored(replacement))]
     for copy in copies(also, original):
@@ -111,7 +109,20 @@ def put_in_place(name: str, target: str, factory: Factory, also: tuple[str, ...]
     return Replacement(place, replacement, tuple(planned))
 
 
-def _made(factory: Factory, original: Callable[..., Any]) -> FunctionType:
+def made(
+    target: str, factory: Factory, original: Callable[..., Any], takes_self: bool
+) -> FunctionType:
+    """What the factory makes of `original`, fit to stand in its place, which is left alone.
+
+    `takes_self` tells a method from a function. Raises `TargetError` if it does not fit.
+    """
+    replacement = _new(factory, original)
+    _compare(target, original, replacement, takes_self)
+    functools.update_wrapper(replacement, original)
+    return replacement
+
+
+def _new(factory: Factory, original: Callable[..., Any]) -> FunctionType:
     try:
         replacement = factory(original)
     except Exception as error:  # a seam's own factory may raise anything
@@ -123,20 +134,22 @@ def _made(factory: Factory, original: Callable[..., Any]) -> FunctionType:
     return replacement
 
 
-def _compare(place: Place, original: Callable[..., Any], replacement: FunctionType) -> None:
+def _compare(
+    target: str, original: Callable[..., Any], replacement: FunctionType, takes_self: bool
+) -> None:
     """Raise `TargetError` unless `replacement` accepts every call that the original accepts."""
     if inspect.iscoroutinefunction(original) != inspect.iscoroutinefunction(replacement):
-        raise TargetError(f"{place.name}: one of original and replacement is async, one is not")
+        raise TargetError(f"{target}: one of original and replacement is async, one is not")
     ours, theirs = signatures.stated(replacement), signatures.ANYTHING
     for function in wrapped_chain(original):
         # Another pack's (*args, **kwargs) says nothing about what callers pass: ask further in.
         theirs = signatures.stated(function)
-        if not signatures.accepts_anything(theirs, after_self=place.takes_self()):
+        if not signatures.accepts_anything(theirs, after_self=takes_self):
             break
-    if place.takes_self():
+    if takes_self:
         if not signatures.takes_self(ours):
-            raise TargetError(f"{place.name}: the replacement does not accept self")
+            raise TargetError(f"{target}: the replacement does not accept self")
         ours, theirs = signatures.without_self(ours), signatures.without_self(theirs)
     found = signatures.objection(theirs, ours)
     if found is not None:
-        raise TargetError(f"{place.name}: {found}")
+        raise TargetError(f"{target}: {found}")

@@ -11,9 +11,20 @@ from .log import LOGGER
 from .memory import MemoryReader, allocation_setting
 from .priority import SETTING, DeviceConflictError, Primary, forced, primary
 from .report import devices_line
-from .seam import Installation, SeamError, SeamState, SeamStatus
+from .seam import Installation, Seam, SeamError, SeamState, SeamStatus
 from .seams import Circumstances, seams
 from .settings import names, read
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What this process is to run on, and the changes that this asks for."""
+
+    found: tuple[Device, ...]
+    primary: Primary
+    reader: MemoryReader
+    seams: tuple[Seam, ...]
+    """Rows of the table; none where nothing is to be changed: without an XPU."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +88,11 @@ def or_exit(call: Callable[[], _Result]) -> _Result:
         raise SystemExit(f"comfyui-ipex: {error}") from error
 
 
-def _begun(environ: Mapping[str, str]) -> Runtime:
+def decide(environ: Mapping[str, str] = os.environ) -> Decision:
+    """What this process runs on; changes nothing.
+
+    Raises what `begin` raises, but for `SeamError`.
+    """
     arguments = host.arguments()
     found = devices.discover()
     demand = forced(read(SETTING, environ), arguments)
@@ -95,12 +110,16 @@ def _begun(environ: Mapping[str, str]) -> Runtime:
         max_allocation=allocation_setting(read("COMFYUI_IPEX_MAX_ALLOCATION", environ)),
     )
     reader = MemoryReader()
-    rows = seams(circumstances, reader)
-    if not rows:
-        return Runtime(found, chosen, reader, None)
-    installation = Installation(rows)
-    installation.install(names("COMFYUI_IPEX_DISABLE", environ), loaded_only=True)
-    return Runtime(found, chosen, reader, installation)
+    return Decision(found, chosen, reader, seams(circumstances, reader))
+
+
+def _begun(environ: Mapping[str, str]) -> Runtime:
+    decision = decide(environ)
+    installation = None
+    if decision.seams:
+        installation = Installation(decision.seams)
+        installation.install(names("COMFYUI_IPEX_DISABLE", environ), loaded_only=True)
+    return Runtime(decision.found, decision.primary, decision.reader, installation)
 
 
 def log_statuses(statuses: Sequence[SeamStatus]) -> None:

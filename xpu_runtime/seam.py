@@ -92,7 +92,7 @@ class Installation:
         `SeamError` before anything is changed if a name is unknown or both disabled and
         required, and after all seams had their turn if the host does not support a required one.
         """
-        self._check_names(disabled, required)
+        self.check_names(disabled, required)
         for seam in self._seams.values():
             if not loaded_only or is_loaded(seam.target):
                 self._statuses[seam.name] = self._install(seam, disabled)
@@ -134,7 +134,8 @@ class Installation:
         """The last known status of every seam in the table's order; empty before `install`."""
         return [self._statuses[name] for name in self._seams if name in self._statuses]
 
-    def _check_names(self, disabled: Collection[str], required: Collection[str]) -> None:
+    def check_names(self, disabled: Collection[str], required: Collection[str]) -> None:
+        """Raise `SeamError` if a name is unknown, or both disabled and required."""
         unknown = sorted({*disabled, *required} - self._seams.keys())
         if unknown:
             raise SeamError(
@@ -157,7 +158,7 @@ class Installation:
             if seam.name in disabled:
                 return _status(seam, SeamState.DISABLED, "by your settings")
             try:
-                why = _why_not_needed(seam)
+                why = why_not_needed(seam)
                 if why is not None:
                     return _status(seam, SeamState.NOT_NEEDED, why)
                 held = put_in_place(seam.name, seam.target, seam.replace, seam.also)
@@ -196,7 +197,8 @@ def _look(seam: Seam, held: Replacement) -> SeamStatus:
     return _status(seam, SeamState.INSTALLED, "; ".join(details))
 
 
-def _why_not_needed(seam: Seam) -> str | None:
+def why_not_needed(seam: Seam) -> str | None:
+    """The seam's own `not_needed`. Raises `TargetError` if that fails."""
     try:
         return seam.not_needed()
     except Exception as error:  # a seam's own check may raise anything

@@ -102,6 +102,15 @@ def with_every_device(text: str, found: Sequence[Device]) -> str | None:
     listed = stats.get("devices") if isinstance(stats, dict) else None
     if not isinstance(listed, list):
         return None
+    rows = missing_rows(listed, found)
+    listed += rows
+    return json.dumps(stats) if rows else None
+
+
+def missing_rows(
+    listed: Iterable[Mapping[str, Any]], found: Sequence[Device]
+) -> list[dict[str, Any]]:
+    """Rows for the cards of `found` that `listed` lacks; for one without figures, a warning."""
     rows = []
     for device in missing(listed, found):
         row = readable(lambda name=device.name: _row(name))
@@ -109,8 +118,7 @@ def with_every_device(text: str, found: Sequence[Device]) -> str | None:
             LOGGER.warning("comfyui-ipex: %s is not in /system_stats: %s", device.name, row.why)
         else:
             rows.append(row)
-    listed += rows
-    return json.dumps(stats) if rows else None
+    return rows
 
 
 def missing(listed: Iterable[Mapping[str, Any]], found: Sequence[Device]) -> list[Device]:

@@ -3,8 +3,6 @@
 "xpu" is the emulated device of tests/xpu_emulator, never Intel hardware.
 """
 
-from typing import Any
-
 import hosts
 import numpy as np
 import pytest
@@ -52,17 +50,6 @@ def test_a_workflow_is_repeatable_and_equals_the_reference_host_on_the_cpu(
         assert difference <= 1, f"{difference} LSB away from the reference host"
 
 
-def without_our_nodes(workflow: dict[str, Any]) -> dict[str, Any]:
-    """The same workflow for a bare host: what a node of ours hands on comes from before it."""
-    ours = {key for key, node in workflow.items() if node["class_type"].startswith("Ipex")}
-    sources = {key: workflow[key]["inputs"]["model"] for key in ours}
-    for node in workflow.values():
-        for name, value in node["inputs"].items():
-            if isinstance(value, list) and value[0] in ours:
-                node["inputs"][name] = sources[value[0]]
-    return {key: node for key, node in workflow.items() if key not in ours}
-
-
 def test_without_an_xpu_this_extension_changes_no_byte(
     pool: ServerPool, host_version: str, pytestconfig: pytest.Config
 ) -> None:
@@ -73,7 +60,7 @@ def test_without_an_xpu_this_extension_changes_no_byte(
             bare, extended = (
                 pool.get(
                     Configuration(host_version, arguments, extension=extension, nvidia=sees_card)
-                ).run_fresh(without_our_nodes(servers.workflow(name)))
+                ).run_fresh(servers.without_our_nodes(servers.workflow(name)))
                 for extension in (False, True)
             )
             for one, other in zip(bare.images, extended.images, strict=True):

@@ -1,5 +1,6 @@
 """When a run of ComfyUI's own tests counts as worse, and how they are started."""
 
+import dataclasses
 import subprocess
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from comfyui_ipex.launcher import host_suites
 from comfyui_ipex.launcher.host_suites import SUITES, Stage, Suite
 from comfyui_ipex.launcher.hosts import HostTree
 from comfyui_ipex.launcher.outcomes import Outcomes, describe, imperfect, read_junit, worse
+from conftest import REPOSITORY
 
 REPORT = """<testsuites><testsuite>
 <testcase classname="a" name="good"/>
@@ -121,6 +123,22 @@ def test_suites_run_in_a_copy_that_holds_the_extension_or_not(stage: Stage, exte
     assert (stage.copy / "tests-unit").is_dir()
     assert (stage.copy / "custom_nodes" / "comfyui-ipex" / "nodes").exists() == extended
     assert not list((stage.tree.path / "custom_nodes").iterdir())
+
+
+def test_suites_run_in_a_patched_copy_without_the_extension(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands: list[list[str]] = []
+    monkeypatch.setattr(host_suites, "run", lambda what, command: commands.append(command))
+    patched = dataclasses.replace(stage, patched=True)
+    patched.prepare(extended=True)
+    [command] = commands
+    assert command[1:] == [str(REPOSITORY / "patches" / "apply.py"), str(stage.copy)]
+    assert not list((stage.copy / "custom_nodes").iterdir())
+    assert "--load-host" in patched.command(SUITES[0], extended=True)
+    patched.prepare(extended=False)
+    assert commands == [command]
+    assert "--load-host" not in patched.command(SUITES[0], extended=False)
 
 
 def test_the_shim_starts_servers_on_the_emulated_xpu_and_keeps_what_they_say(stage: Stage) -> None:

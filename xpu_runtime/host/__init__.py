@@ -42,6 +42,7 @@ from .models import (
     evict,
     free_everything_on,
     is_loaded,
+    is_whole,
     load_whole,
     loaded_devices,
     loaded_models,
@@ -49,6 +50,7 @@ from .models import (
     sub_quadratic_attention,
     unload,
 )
+from .patches import covers
 
 __all__ = [
     "LoadedModel",
@@ -57,6 +59,7 @@ __all__ = [
     "check_interrupted",
     "clone_for_device",
     "computes_in_16_bits",
+    "covers",
     "device_stats",
     "efficient_dot_product_attention",
     "empty_caches",
@@ -68,6 +71,7 @@ __all__ = [
     "has",
     "imports_ipex",
     "is_loaded",
+    "is_whole",
     "load_whole",
     "loaded_devices",
     "loaded_models",

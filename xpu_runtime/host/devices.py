@@ -9,9 +9,9 @@ if TYPE_CHECKING:
 
 def primary_device() -> "torch.device":
     """The device that the host itself would run a model on now."""
-    import comfy.model_management
+    from comfy import model_management
 
-    return comfy.model_management.get_torch_device()
+    return model_management.get_torch_device()
 
 
 def runs_on_gpu() -> bool:
@@ -104,9 +104,10 @@ def device_stats(device: "torch.device") -> dict[str, Any]:
 
 def has(function: str) -> bool:
     """Whether the host's model management has a function of this name."""
-    import comfy.model_management
+    # In this form also while it is being executed: a patched host asks then.
+    from comfy import model_management
 
-    return hasattr(comfy.model_management, function)
+    return hasattr(model_management, function)
 
 
 def names_used_by(function: str) -> frozenset[str]:
@@ -114,7 +115,7 @@ def names_used_by(function: str) -> frozenset[str]:
 
     Empty if it does not exist or was replaced by something that is no Python function.
     """
-    import comfy.model_management
+    from comfy import model_management
 
-    code = getattr(getattr(comfy.model_management, function, None), "__code__", None)
+    code = getattr(getattr(model_management, function, None), "__code__", None)
     return frozenset() if code is None else frozenset(code.co_names)

@@ -51,6 +51,11 @@ def is_loaded(patcher: Any) -> bool:
     return any(m.model is patcher for m in comfy.model_management.current_loaded_models)
 
 
+def is_whole(patcher: Any) -> bool:
+    """Whether all weights of a ModelPatcher that was just loaded are on its device."""
+    return not getattr(patcher.model, "model_lowvram", False)
+
+
 def clone_for_device(model: Any, device: "torch.device") -> Any:
     """A clone of a ModelPatcher that may be loaded on `device`; the original is not changed.
 

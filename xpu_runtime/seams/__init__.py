@@ -5,6 +5,9 @@ hands every other call to the original unchanged. None is installed without an X
 choice of a card.
 """
 
+import dataclasses
+
+from .. import host
 from ..memory import MemoryReader
 from ..seam import Seam
 from .attention import attention_seams
@@ -15,11 +18,26 @@ from .faults import fault_seams
 from .memory import memory_seams
 from .transfer import transfer_seams
 
-__all__ = ["Circumstances", "seams"]
+__all__ = ["PATCHED", "Circumstances", "seams"]
+
+PATCHED = "this host is patched"
 
 
 def seams(circumstances: Circumstances, reader: MemoryReader) -> tuple[Seam, ...]:
     """The rows, in the order of the report."""
+    return tuple(_unless_patched(row) for row in _rows(circumstances, reader))
+
+
+def _unless_patched(seam: Seam) -> Seam:
+    """The row, not needed where the host's own source does the same since it was patched."""
+
+    def not_needed() -> str | None:
+        return PATCHED if host.covers(seam.name, seam.target) else seam.not_needed()
+
+    return dataclasses.replace(seam, not_needed=not_needed)
+
+
+def _rows(circumstances: Circumstances, reader: MemoryReader) -> tuple[Seam, ...]:
     if circumstances.xpus == 0:
         return (primary_seam(circumstances),) if circumstances.primary.index else ()
     return (

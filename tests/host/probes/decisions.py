@@ -1,7 +1,7 @@
 """Runs inside a host's process: what does it decide about each device?
 
-usage: decisions.py EXTENSION CARDS        (working directory: the host's tree)
-Prints one line of JSON: {"CARD | QUESTION": ANSWER}. EXTENSION is this extension's folder, or
+usage: decisions.py EXTENSION CARDS [ARGUMENT ...]        (working directory: the host's tree)
+Prints one line of JSON: {"CARD | QUESTION": ANSWER}. The ARGUMENTs are the host's own. EXTENSION is this extension's folder, or
 "bare" to leave it out. CARDS is "intel": emulated cards one after the other in one process, or
 "both": an emulated B580 beside a CUDA card that is faked (`FakeCuda`), since no torch holds both.
 """
@@ -17,8 +17,8 @@ from types import SimpleNamespace
 from typing import Any
 
 sys.path.insert(0, str(Path.cwd()))
-EXTENSION, CARDS = sys.argv[1:]
-sys.argv = ["main.py"]
+EXTENSION, CARDS, *ARGUMENTS = sys.argv[1:]
+sys.argv = ["main.py", *ARGUMENTS]
 
 import psutil  # noqa: E402
 import torch  # noqa: E402

@@ -1,9 +1,9 @@
 """A pytest plugin for ComfyUI's own test suites; runs inside pytest in the host's tree.
 
-usage: pytest -p host_suite_plugin [--load-pack FOLDER] [--pack-device cpu] ...
+usage: pytest -p host_suite_plugin [--load-pack FOLDER | --load-host] [--cpu-only] ...
 
-It loads a custom-node pack into this process, as the host does at start, before any test is
-collected; and it lets a busy machine start a server slowly: the suites' own clients give up
+It loads the host, or a custom-node pack as the host does at start, into this process before any
+test is collected; and it lets a busy machine start a server slowly: the suites' own clients give up
 after 20 s.
 """
 
@@ -28,6 +28,7 @@ POLL_SECONDS = 0.5
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Options that the runner of the suites passes."""
     parser.addoption("--load-pack", type=Path, help="a custom-node pack to load first")
+    parser.addoption("--load-host", action="store_true", help="only the host itself")
     parser.addoption("--cpu-only", action=argparse.BooleanOptionalAction, help="the host's --cpu")
 
 
@@ -53,13 +54,13 @@ def patient(connect: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Load the pack; what it logs goes to standard error."""
+    """Load the host or the pack; what is logged goes to standard error."""
     if session.config.getoption("--cpu-only"):
         from comfy.cli_args import args
 
         args.cpu = True
     pack = session.config.getoption("--load-pack")
-    if pack is None:
+    if pack is None and not session.config.getoption("--load-host"):
         return
     handler = logging.StreamHandler(sys.stderr)
     root = logging.getLogger()
@@ -68,7 +69,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     root.setLevel(logging.INFO)
     # main.py imports this first, too: nodes puts a folder on the path that has another "utils".
     importlib.import_module("utils.extra_config")
-    if not load_pack(pack):
+    if pack is None:
+        importlib.import_module("comfy.model_management")
+    elif not load_pack(pack):
         raise pytest.UsageError(f"{pack} did not load")
     root.removeHandler(handler)
     root.setLevel(level)
