@@ -64,7 +64,7 @@ def cost_of(call: Callable[[Tensor], Any], image: Tensor, weights: nn.Module | N
         account.ignore(weights)
     # In inference mode composite operators would arrive whole; their parts allocate.
     with torch.inference_mode(False), torch.no_grad():
-        image = torch.empty_like(image)
+        image = image.clone()
         account.take(image)
         with _Counting():
             call(image)
