@@ -29,8 +29,10 @@ from .devices import (
 )
 from .interface import (
     check_interrupted,
+    model_folders,
     model_names,
     model_path,
+    pack_folders,
     progress_bar,
     server,
 )
@@ -71,11 +73,13 @@ __all__ = [
     "loaded_devices",
     "loaded_models",
     "manual_cast_dtype",
+    "model_folders",
     "model_names",
     "model_patcher_class",
     "model_path",
     "names_used_by",
     "offload_device",
+    "pack_folders",
     "primary_device",
     "progress_bar",
     "run_on_cpu",
