@@ -76,9 +76,15 @@ def device_of(module: Any, otherwise: "torch.device") -> "torch.device":
     return otherwise if weight is None else weight.device
 
 
-def managed(module: Any, load_device: "torch.device") -> Any:
-    """A patcher (of the host's ModelPatcher) for `module`, which is on the CPU now."""
-    return _patcher_class()(module, load_device, host.offload_device())
+def managed(
+    module: Any, load_device: "torch.device", offload_device: "torch.device | None" = None
+) -> Any:
+    """A patcher (of the host's ModelPatcher) for `module`, which is on the CPU now.
+
+    While it is not loaded, its weights are on `offload_device`: by default where the host
+    keeps models.
+    """
+    return _patcher_class()(module, load_device, offload_device or host.offload_device())
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from .command_line import (
     version,
 )
 from .devices import (
+    casts_from,
     computes_in_16_bits,
     device_stats,
     empty_caches,
@@ -26,6 +27,9 @@ from .devices import (
     runs_on_gpu,
     stores_fp8,
     supports_half,
+    text_encoder_device,
+    vae_device,
+    vae_dtype,
 )
 from .interface import (
     check_interrupted,
@@ -43,10 +47,12 @@ from .models import (
     evict,
     free_everything_on,
     is_loaded,
+    is_tied_to_its_device,
     load_whole,
     loaded_devices,
     loaded_models,
     model_patcher_class,
+    note_dtypes,
     sub_quadratic_attention,
     unload,
 )
@@ -54,6 +60,7 @@ from .models import (
 __all__ = [
     "LoadedModel",
     "arguments",
+    "casts_from",
     "changed_arguments",
     "check_interrupted",
     "clone_for_device",
@@ -69,6 +76,7 @@ __all__ = [
     "has",
     "imports_ipex",
     "is_loaded",
+    "is_tied_to_its_device",
     "load_whole",
     "loaded_devices",
     "loaded_models",
@@ -78,6 +86,7 @@ __all__ = [
     "model_patcher_class",
     "model_path",
     "names_used_by",
+    "note_dtypes",
     "offload_device",
     "pack_folders",
     "primary_device",
@@ -89,6 +98,9 @@ __all__ = [
     "sub_quadratic_attention",
     "supports_half",
     "switch_off_ipex_optimize",
+    "text_encoder_device",
     "unload",
+    "vae_device",
+    "vae_dtype",
     "version",
 ]

@@ -56,12 +56,21 @@ def clone_for_device(model: Any, device: "torch.device") -> Any:
 
     Newer hosts have dynamic patchers, whose weights are tied to the device they were made for:
     for another device the host's own factory makes a plain patcher. Raises `RuntimeError` if
-    the model's loader gave the host no factory.
+    the model's loader gave the host no factory (`is_tied_to_its_device`).
     """
-    is_dynamic = getattr(model, "is_dynamic", None)
-    if is_dynamic is not None and is_dynamic() and model.load_device != device:
+    if _is_dynamic(model) and model.load_device != device:
         return model.clone(disable_dynamic=True)
     return model.clone()
+
+
+def is_tied_to_its_device(model: Any) -> bool:
+    """Whether a ModelPatcher is a dynamic one that the host can make no plain one of."""
+    return _is_dynamic(model) and model.cached_patcher_init is None
+
+
+def _is_dynamic(model: Any) -> bool:
+    asked = getattr(model, "is_dynamic", None)
+    return asked is not None and bool(asked())
 
 
 def model_patcher_class() -> Any:
@@ -69,6 +78,15 @@ def model_patcher_class() -> Any:
     import comfy.model_patcher
 
     return comfy.model_patcher.ModelPatcher
+
+
+def note_dtypes(network: Any) -> None:
+    """Have newer hosts remember the dtypes of a network's weights, as their loaders do."""
+    import comfy.model_management
+
+    note = getattr(comfy.model_management, "archive_model_dtypes", None)
+    if note is not None:
+        note(network)
 
 
 def load_whole(patcher: Any, memory_required: int) -> None:
