@@ -43,6 +43,7 @@ from .interface import (
 from .models import (
     LoadedModel,
     clone_for_device,
+    compute_where_loaded,
     efficient_dot_product_attention,
     evict,
     free_everything_on,
@@ -64,6 +65,7 @@ __all__ = [
     "changed_arguments",
     "check_interrupted",
     "clone_for_device",
+    "compute_where_loaded",
     "computes_in_16_bits",
     "device_stats",
     "efficient_dot_product_attention",

@@ -80,6 +80,27 @@ def model_patcher_class() -> Any:
     return comfy.model_patcher.ModelPatcher
 
 
+def compute_where_loaded(clip: Any) -> None:
+    """Have a text encoder compute on its patcher's load device when nothing of it fits there.
+
+    Hosts before 0.33 compute on the device of the input embeddings, which stay behind then.
+    On an XPU those are loaded at least; for NVIDIA's cards hosts may have pinned them.
+    """
+    import comfy.patcher_extension
+
+    encoders = [part for part in clip.cond_stage_model.modules() if hasattr(part, "transformer")]
+    if any(hasattr(encoder, "execution_device") for encoder in encoders):
+        return
+
+    def load_embeddings(patcher: Any, device_to: Any, *_: Any) -> None:
+        for encoder in encoders:
+            find = getattr(encoder.transformer, "get_input_embeddings", None)
+            if find is not None and getattr(device_to, "type", None) == "xpu":
+                find().to(device_to)
+
+    clip.patcher.add_callback(comfy.patcher_extension.CallbacksMP.ON_LOAD, load_embeddings)
+
+
 def note_dtypes(network: Any) -> None:
     """Have newer hosts remember the dtypes of a network's weights, as their loaders do."""
     import comfy.model_management

@@ -47,6 +47,7 @@ def place_clip(clip: Any, request: str, offload: str = devices.AUTO) -> Placed:
     placed = clip.clone()
     placed.patcher = retarget(clip.patcher, chosen.device, kept.device)
     placed.cond_stage_model = placed.patcher.model
+    host.compute_where_loaded(placed)
     return _placed(placed, chosen, kept)
 
 
