@@ -3,10 +3,16 @@
 from typing import Any
 
 from ..xpu_runtime import devices, placement
+from ..xpu_runtime.placement import WITH_MODEL, Placed
 
 DEVICE_TOOLTIP = (
     "Where to run. 'auto' leaves the choice to ComfyUI. A workflow that names a device which "
     "this machine does not have runs on 'auto', and the log says so."
+)
+
+OFFLOAD_TOOLTIP = (
+    "Where the weights are kept while they are not needed. 'auto' leaves the choice to ComfyUI: "
+    "the computer's memory. Weights on another card cannot be evicted from there."
 )
 
 
@@ -16,17 +22,14 @@ class TakesDevice:
     @classmethod
     def VALIDATE_INPUTS(cls, device: str) -> bool | str:  # noqa: N802 (the host's name)
         """Accept devices that are absent here, so that workflows travel between machines."""
-        if devices.is_device_name(device):
-            return True
-        return f"{device!r} is no device. Use auto, cpu, cuda:0, xpu:0 and so on."
+        return _accepted(device)
 
 
-class _SelectDevice(TakesDevice):
-    """What every Select Device node shares."""
-
-    CATEGORY = "IPEX"
-    FUNCTION = "select"
-    SEARCH_ALIASES = ["device", "gpu", "xpu", "intel arc", "cuda", "cpu"]
+def _accepted(*named: str) -> bool | str:
+    for device in named:
+        if not devices.is_device_name(device):
+            return f"{device!r} is no device. Use auto, cpu, cuda:0, xpu:0 and so on."
+    return True
 
 
 def device_widget() -> tuple[list[str], dict[str, Any]]:
@@ -34,7 +37,32 @@ def device_widget() -> tuple[list[str], dict[str, Any]]:
     return (devices.combo(), {"default": devices.AUTO, "tooltip": DEVICE_TOOLTIP})
 
 
-class IpexSelectDevice(_SelectDevice):
+def offload_widget() -> tuple[list[str], dict[str, Any]]:
+    """The same devices, for the weights while they are not needed."""
+    return (devices.combo(), {"default": devices.AUTO, "tooltip": OFFLOAD_TOOLTIP})
+
+
+def shown(placed: Placed) -> dict[str, Any]:
+    """A node's result, and the text that it shows."""
+    return {"ui": {"text": [placed.text]}, "result": (placed.result,)}
+
+
+class SelectsDevice:
+    """What every Select Device node shares."""
+
+    CATEGORY = "IPEX"
+    FUNCTION = "select"
+    SEARCH_ALIASES = ["device", "gpu", "xpu", "intel arc", "cuda", "cpu"]
+
+    @classmethod
+    def VALIDATE_INPUTS(  # noqa: N802 (the host's name)
+        cls, device: str, offload_device: str = devices.AUTO
+    ) -> bool | str:
+        """Accept devices that are absent here, so that workflows travel between machines."""
+        return _accepted(device, offload_device)
+
+
+class IpexSelectDevice(SelectsDevice):
     """A MODEL, placed on a chosen device."""
 
     DESCRIPTION = (
@@ -48,19 +76,70 @@ class IpexSelectDevice(_SelectDevice):
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (the host's name)
         """The widgets."""
         model = ("MODEL", {"tooltip": "The diffusion model to place."})
-        return {"required": {"model": model, "device": device_widget()}}
+        return {
+            "required": {"model": model, "device": device_widget()},
+            "optional": {"offload_device": offload_widget()},
+        }
 
-    def select(self, model: Any, device: str) -> tuple[Any]:
-        """Return a clone of `model` (a ModelPatcher) whose load device is `device`."""
-        return (placement.place_model(model, device),)
+    def select(self, model: Any, device: str, offload_device: str = devices.AUTO) -> dict[str, Any]:
+        """A clone of `model` (a ModelPatcher) whose load device is `device`."""
+        return shown(placement.place_model(model, device, offload_device))
 
 
-class IpexSelectDeviceControlNet(_SelectDevice):
+class IpexSelectDeviceCLIP(SelectsDevice):
+    """A CLIP, placed on a chosen device."""
+
+    DESCRIPTION = (
+        "Runs a text encoder on a device of your choice. The conditioning that it makes can be "
+        "used with models on any device. The input text encoder is not changed."
+    )
+    RETURN_TYPES = ("CLIP",)
+    OUTPUT_TOOLTIPS = ("The same text encoder, set to run on the chosen device.",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (the host's name)
+        """The widgets."""
+        clip = ("CLIP", {"tooltip": "The text encoder to place."})
+        return {
+            "required": {"clip": clip, "device": device_widget()},
+            "optional": {"offload_device": offload_widget()},
+        }
+
+    def select(self, clip: Any, device: str, offload_device: str = devices.AUTO) -> dict[str, Any]:
+        """A clone of `clip` whose load device is `device`."""
+        return shown(placement.place_clip(clip, device, offload_device))
+
+
+class IpexSelectDeviceVAE(SelectsDevice):
+    """A VAE, placed on a chosen device."""
+
+    DESCRIPTION = (
+        "Runs a VAE on a device of your choice, in the data type that ComfyUI would use there. "
+        "Latents may come from any device. The input VAE is not changed."
+    )
+    RETURN_TYPES = ("VAE",)
+    OUTPUT_TOOLTIPS = ("The same VAE, set to run on the chosen device.",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (the host's name)
+        """The widgets."""
+        vae = ("VAE", {"tooltip": "The VAE to place."})
+        return {
+            "required": {"vae": vae, "device": device_widget()},
+            "optional": {"offload_device": offload_widget()},
+        }
+
+    def select(self, vae: Any, device: str, offload_device: str = devices.AUTO) -> dict[str, Any]:
+        """A copy of `vae` whose network loads on `device`."""
+        return shown(placement.place_vae(vae, device, offload_device))
+
+
+class IpexSelectDeviceControlNet(SelectsDevice):
     """A CONTROL_NET, placed on a chosen device."""
 
     DESCRIPTION = (
-        "Runs a ControlNet on a device of your choice. It must be the device of the model that "
-        "it steers. The input ControlNet is not changed."
+        "Runs a ControlNet on the device of the model that it steers, or on one of its own. The "
+        "input ControlNet is not changed."
     )
     RETURN_TYPES = ("CONTROL_NET",)
     OUTPUT_TOOLTIPS = ("The same ControlNet, set to run on the chosen device.",)
@@ -69,8 +148,34 @@ class IpexSelectDeviceControlNet(_SelectDevice):
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (the host's name)
         """The widgets."""
         control_net = ("CONTROL_NET", {"tooltip": "The ControlNet to place."})
-        return {"required": {"control_net": control_net, "device": device_widget()}}
+        names, options = device_widget()
+        tooltip = (
+            f"{DEVICE_TOOLTIP} '{WITH_MODEL}' is the device of the connected model. On another "
+            "device than the model's, hints and results are copied in every step."
+        )
+        model = ("MODEL", {"tooltip": f"For '{WITH_MODEL}': the model, after its Select Device."})
+        return {
+            "required": {
+                "control_net": control_net,
+                "device": ([names[0], WITH_MODEL, *names[1:]], {**options, "tooltip": tooltip}),
+            },
+            "optional": {"model": model, "offload_device": offload_widget()},
+        }
 
-    def select(self, control_net: Any, device: str) -> tuple[Any]:
-        """Return a copy of `control_net` whose network loads on `device`."""
-        return (placement.place_controlnet(control_net, device),)
+    @classmethod
+    def VALIDATE_INPUTS(  # noqa: N802 (the host's name)
+        cls, device: str, offload_device: str = devices.AUTO
+    ) -> bool | str:
+        """As for every component, and also the model's device."""
+        own = devices.AUTO if device == WITH_MODEL else device
+        return _accepted(own, offload_device)
+
+    def select(
+        self,
+        control_net: Any,
+        device: str,
+        model: Any = None,
+        offload_device: str = devices.AUTO,
+    ) -> dict[str, Any]:
+        """A copy of `control_net` whose network loads on `device`."""
+        return shown(placement.place_controlnet(control_net, device, offload_device, model))

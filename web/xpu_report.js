@@ -1,27 +1,36 @@
-// Shows the text of an XPU Report in its node.
+// Shows what our nodes say in the nodes themselves: XPU Report's text, and where a component runs.
 import { app } from "../../scripts/app.js";
 import { ComfyWidgets } from "../../scripts/widgets.js";
+
+function addText(node) {
+  const spec = ["STRING", { multiline: true }];
+  const { widget } = ComfyWidgets.STRING(node, "text", spec, app);
+  widget.options.read_only = true;
+  if (widget.inputEl) widget.inputEl.readOnly = true;
+  // The text belongs to a run: neither saved with a workflow nor sent with a prompt.
+  widget.serialize = false;
+  widget.options.serialize = false;
+  node.ipexText = widget;
+}
 
 app.registerExtension({
   name: "comfyui-ipex.xpu-report",
   beforeRegisterNodeDef(nodeType, nodeData) {
-    if (nodeData.name !== "IpexXpuReport") return;
-    const created = nodeType.prototype.onNodeCreated;
-    nodeType.prototype.onNodeCreated = function (...given) {
-      created?.apply(this, given);
-      const spec = ["STRING", { multiline: true }];
-      const { widget } = ComfyWidgets.STRING(this, "text", spec, app);
-      widget.options.read_only = true;
-      if (widget.inputEl) widget.inputEl.readOnly = true;
-      // The text belongs to a run: neither saved with a workflow nor sent with a prompt.
-      widget.serialize = false;
-      widget.options.serialize = false;
-      this.ipexReport = widget;
-    };
+    const isReport = nodeData.name === "IpexXpuReport";
+    if (!isReport && !nodeData.name.startsWith("IpexSelectDevice")) return;
+    if (isReport) {
+      const created = nodeType.prototype.onNodeCreated;
+      nodeType.prototype.onNodeCreated = function (...given) {
+        created?.apply(this, given);
+        addText(this);
+      };
+    }
     const executed = nodeType.prototype.onExecuted;
     nodeType.prototype.onExecuted = function (output) {
       executed?.call(this, output);
-      if (output?.text) this.ipexReport.value = output.text.join("");
+      if (!output?.text) return;
+      if (!this.ipexText) addText(this);
+      this.ipexText.value = output.text.join("");
     };
   },
 });

@@ -4,6 +4,7 @@ The decisions are pure functions over devices as data; only `discover` asks torc
 launcher can use this module before torch is installed.
 """
 
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,16 @@ from typing import Any
 AUTO = "auto"
 CPU = "cpu"
 
+GIB = 1 << 30
+
 _NAME = re.compile(r"auto|cpu|(?:cuda|xpu)(?::(?:0|[1-9][0-9]{0,2})|@[0-9A-Za-z:.-]{4,64})?")
+
+# What `Device.entry` writes: "xpu:0 Intel Arc A770 16 GB #4f1a2b", without the mark on older torch.
+_ENTRY = re.compile(
+    r"(?P<name>(?P<kind>cuda|xpu):\d{1,3}) (?P<what>[^#\s][^#]{0,120}?)(?: #(?P<mark>[0-9a-f]{6}))?"
+)
+
+_DECORATION = re.compile(r"\((?:R|TM|C)\)| Graphics$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -25,6 +35,8 @@ class Device:
     """The maker's name of the card, for people."""
     identity: str | None = None
     """The card's uuid, which it keeps when cards are added or counted in another order."""
+    memory: int | None = None
+    """Bytes in all."""
 
     @property
     def kind(self) -> str:
@@ -39,14 +51,49 @@ class Device:
         """
         return self.name if self.identity is None else f"{self.kind}@{self.identity}"
 
+    @property
+    def entry(self) -> str:
+        """For menus, and for the workflows that keep it: "xpu:0 Intel Arc A770 16 GB #4f1a2b".
+
+        The mark at the end belongs to this one card, wherever it is counted; where torch gives
+        no identity there is none.
+        """
+        if self.kind == CPU:
+            return self.name
+        return f"{self.name} {self._what}" + (f" #{self._mark}" if self._mark else "")
+
+    @property
+    def _what(self) -> str:
+        """The make and the memory: "Intel Arc A770 16 GB". Drivers keep some for themselves."""
+        label = " ".join(_DECORATION.sub("", self.label).replace("#", "").split()) or "card"
+        return label if self.memory is None else f"{label} {-(-self.memory // GIB)} GB"
+
+    @property
+    def _mark(self) -> str:
+        if self.identity is None:
+            return ""
+        return hashlib.sha256(self.identity.encode()).hexdigest()[:6]
+
+    def is_entry(self, text: str) -> bool:
+        """Whether `text`, written here or elsewhere, is the entry of this card.
+
+        Without a mark, make and memory have to do.
+        """
+        found = _ENTRY.fullmatch(text)
+        if found is None or found["kind"] != self.kind:
+            return False
+        return found["mark"] == self._mark if found["mark"] else found["what"] == self._what
+
 
 class DeviceAbsentError(RuntimeError):
     """The device that was asked for is not on this machine."""
 
 
 def is_device_name(text: object) -> bool:
-    """True for auto, cpu, cuda, xpu, xpu:N with N up to 999, xpu@UUID; for cuda likewise."""
-    return isinstance(text, str) and _NAME.fullmatch(text) is not None
+    """True for auto, cpu, cuda, xpu, xpu:N with N up to 999, xpu@UUID, and entries of menus."""
+    if not isinstance(text, str):
+        return False
+    return _NAME.fullmatch(text) is not None or _ENTRY.fullmatch(text) is not None
 
 
 def find(request: str, available: Iterable[Device]) -> str | None:
@@ -58,10 +105,16 @@ def find(request: str, available: Iterable[Device]) -> str | None:
         raise ValueError(f"{request!r} names no device. Use cpu, cuda[:n], xpu[:n] or xpu@uuid.")
     if request == CPU:
         return CPU
-    for device in available:
+    there = tuple(available)
+    for device in there:
         if request in (device.name, device.kind, device.stable_name):
             return device.name
-    return None
+    meant = [device for device in there if device.is_entry(request)]
+    same_number = [device for device in meant if request.startswith(f"{device.name} ")]
+    # Of equal cards without a mark, only the number tells one from the other.
+    if not same_number and len(meant) != 1:
+        return None
+    return (same_number or meant)[0].name
 
 
 def choose(request: str, available: Sequence[Device]) -> str:
@@ -114,10 +167,11 @@ def _cards(kind: str, backend: Any) -> list[Device]:
         # torch before 2.6 gives no uuid.
         uuid = getattr(properties, "uuid", None)
         identity = None if uuid is None else str(uuid)
-        cards.append(Device(f"{kind}:{index}", properties.name, identity))
+        memory = getattr(properties, "total_memory", None)
+        cards.append(Device(f"{kind}:{index}", properties.name, identity, memory))
     return cards
 
 
 def combo() -> list[str]:
-    """The choices of a "device" widget: "auto", then every device of this process."""
-    return [AUTO, *(device.name for device in discover())]
+    """The choices of a "device" widget: "auto", then the entry of every device of this process."""
+    return [AUTO, *(device.entry for device in discover())]

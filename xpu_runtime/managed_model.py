@@ -76,12 +76,18 @@ def device_of(module: Any, otherwise: "torch.device") -> "torch.device":
     return otherwise if weight is None else weight.device
 
 
-def managed(module: Any, load_device: "torch.device") -> Any:
-    """A patcher (of the host's ModelPatcher) for `module`, which is on the CPU now."""
+def managed(
+    module: Any, load_device: "torch.device", offload_device: "torch.device | None" = None
+) -> Any:
+    """A patcher (of the host's ModelPatcher) for `module`, which is on the CPU now.
+
+    While it is not loaded, its weights are on `offload_device`: by default where the host
+    keeps models.
+    """
     # The host writes attributes to what it manages; a read-only property is in its way.
     taken = isinstance(getattr(type(module), "device", None), property)
     held = _holder_class()(module) if taken else module
-    return _patcher_class()(held, load_device, host.offload_device())
+    return _patcher_class()(held, load_device, offload_device or host.offload_device())
 
 
 @functools.cache

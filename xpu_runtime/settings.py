@@ -44,6 +44,13 @@ SETTINGS: tuple[Setting, ...] = (
         "Data Center Max series.",
     ),
     Setting(
+        "COMFYUI_IPEX_DOWNLOAD",
+        "on, off",
+        "on",
+        "off: no node of this extension fetches weights from Hugging Face; a missing file is an "
+        "error that says where to get it.",
+    ),
+    Setting(
         "COMFYUI_IPEX_HOST",
         "a ComfyUI version",
         "0.3.47",

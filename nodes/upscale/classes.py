@@ -1,5 +1,6 @@
 """The upscale nodes: V1 classes over `upscaling` and `loading`."""
 
+import functools
 import weakref
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ class IpexUpscaleModelLoader(TakesDevice):
         found = _LOADED.get(key)
         if found is None:
             found = loading.load(path)
-            upscaler.prepare(found, chosen, precision)
+            upscaler.prepare(found, chosen, precision, functools.partial(loading.load, path))
             _LOADED[key] = found
         return (found,)
 

@@ -1,19 +1,17 @@
 """Weight files to spandrel models, safely, with errors that name the file."""
 
-import pickle
 from pathlib import Path
 from typing import Any
 
+from ..inference.weight_files import WeightFileError, load_state_dict
+
 FOLDER = "upscale_models"
 
-FILE_TYPES = (".safetensors", ".sft", ".pth", ".pt", ".ckpt", ".bin")
 
-
-class ModelFileError(ValueError):
+class ModelFileError(WeightFileError):
     """A file that holds no model that can be used here."""
 
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path.name} cannot be used as an upscale model: {reason} ({path})")
+    use = " as an upscale model"
 
 
 def load(path: Path) -> Any:
@@ -26,7 +24,7 @@ def load(path: Path) -> Any:
     from spandrel import MAIN_REGISTRY, ModelLoader, UnsupportedModelError
 
     add_extra_architectures(MAIN_REGISTRY)
-    state = state_of(path)
+    state = load_state_dict(path, error=ModelFileError)
     try:
         # Some constructors call the network; with gradients its tensors could not be copied.
         with torch.no_grad():
@@ -42,52 +40,6 @@ def load(path: Path) -> Any:
         reason = str(error).strip().splitlines() or [repr(error)]
         raise ModelFileError(path, f"its weights do not fit together: {reason[0]}") from error
     return found.eval().float()
-
-
-def state_of(path: Path) -> dict[str, Any]:
-    """Names and tensors in `path`, on the CPU. Raises `ModelFileError`, `FileNotFoundError`."""
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if not path.is_file():
-        raise FileNotFoundError(f"The upscale model {path} does not exist.")
-    if path.suffix.lower() not in FILE_TYPES:
-        raise ModelFileError(path, f"files must end in one of {', '.join(FILE_TYPES)}.")
-    if path.stat().st_size == 0:
-        raise ModelFileError(path, "the file is empty. Download it again.")
-    try:
-        if path.suffix.lower() in (".safetensors", ".sft"):
-            found: Any = load_file(path)
-        else:
-            found = torch.load(path, map_location="cpu", weights_only=True)
-    except SafetensorError as error:
-        raise ModelFileError(
-            path, f"it is no whole safetensors file ({error}). Download it again."
-        ) from error
-    except pickle.UnpicklingError as error:
-        # torch's own text recommends to load the file unsafely.
-        raise ModelFileError(
-            path,
-            "it holds Python objects beside weights, which could run any code, or is no "
-            "checkpoint at all. Convert it to safetensors where you trust its source.",
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines() or [repr(error)]
-        raise ModelFileError(
-            path, f"it is damaged or incomplete ({reason[0]}). Download it again."
-        ) from error
-    return _weights_in(path, found)
-
-
-def _weights_in(path: Path, found: Any) -> dict[str, Any]:
-    from spandrel import canonicalize_state_dict
-    from torch import Tensor
-
-    weights = canonicalize_state_dict(found) if isinstance(found, dict) else {}
-    if not any(isinstance(value, Tensor) for value in weights.values()):
-        raise ModelFileError(path, "it holds no weights.")
-    return dict(weights)
 
 
 def has_extra_architectures() -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ...xpu_runtime import devices, host, managed_model
 from ...xpu_runtime.errors import is_out_of_memory
-from ...xpu_runtime.placement import device_for
+from ...xpu_runtime.placement import copied, device_for
 from ..inference import casting, precision
 from ..inference.dry_run import Cost, cost_of, without_numbers
 from ..inference.precision import Check, Support
@@ -50,6 +50,8 @@ class Upscaler:
     twin: Any = None
     """The descriptor's copy without numbers, for dry runs."""
     costs: dict[tuple[Any, ...], Cost] = field(default_factory=dict)
+    again: Callable[[], Any] | None = None
+    """Loads the descriptor anew, in fp32; None where only another pack's loader could."""
 
     @property
     def device(self) -> torch.device:
@@ -59,16 +61,44 @@ class Upscaler:
         return device
 
 
-def prepare(descriptor: Any, device: torch.device, request: str) -> Upscaler:
+def prepare(
+    descriptor: Any,
+    device: torch.device,
+    request: str,
+    again: Callable[[], Any] | None = None,
+) -> Upscaler:
     """Put a freshly loaded descriptor under the host's memory management, on `device`."""
-    module = descriptor.model
-    casting.attach(module)
-    patcher = managed_model.managed(module, device)
-    known = Upscaler(patcher, request, casting.digest_of(module))
+    casting.attach(descriptor.model)
+    return _manage(descriptor, managed_model.managed(descriptor.model, device), request, again)
+
+
+def _manage(
+    descriptor: Any, patcher: Any, request: str, again: Callable[[], Any] | None
+) -> Upscaler:
+    known = Upscaler(patcher, request, casting.digest_of(descriptor.model), again=again)
     setattr(descriptor, _ATTRIBUTE, known)
     # The name under which newer hosts look for it.
     descriptor.patcher = patcher
     return known
+
+
+def placed(descriptor: Any, device: torch.device, offload_device: torch.device | None) -> Any:
+    """A descriptor of the same model for `device`, with weights of its own, in the same precision.
+
+    None keeps the weights where the host keeps models while they are not needed.
+    """
+    known = getattr(descriptor, _ATTRIBUTE, None)
+    if known is not None and known.again is not None:
+        fresh = known.again()
+    else:
+        fresh = with_module(descriptor, copied(descriptor.model))
+    # A copy of a model that is prepared has its hooks already.
+    if known is None or known.again is not None:
+        casting.attach(fresh.model)
+    patcher = managed_model.managed(fresh.model, device, offload_device)
+    request, again = (precision.AUTO, None) if known is None else (known.request, known.again)
+    _manage(fresh, patcher, request, again)
+    return fresh
 
 
 def upscaler_of(descriptor: Any) -> Upscaler:

@@ -1,5 +1,7 @@
 """Names and priority of devices: forced > CUDA > XPU > CPU."""
 
+import re
+
 import pytest
 from comfyui_ipex.xpu_runtime.devices import (
     Device,
@@ -72,3 +74,54 @@ def test_a_card_keeps_its_stable_name_when_cards_are_counted_in_another_order() 
 
 def test_without_an_identity_the_number_has_to_do() -> None:
     assert Device("xpu:1", "a card").stable_name == "xpu:1"
+
+
+A770 = Device("xpu:0", "Intel(R) Arc(TM) A770 Graphics", "8680a056-0800", 16225243136)
+B580 = Device("xpu:1", "Intel(R) Arc(TM) B580 Graphics", "86800be2-0000", 12450000000)
+
+
+def renumbered(device: Device, name: str) -> Device:
+    """The same card under another number."""
+    return Device(name, device.label, device.identity, device.memory)
+
+
+def without_identity(device: Device, name: str) -> Device:
+    """As an older torch shows it."""
+    return Device(name, device.label, None, device.memory)
+
+
+def test_an_entry_is_readable_and_ends_with_the_cards_mark() -> None:
+    assert re.fullmatch(r"xpu:0 Intel Arc A770 16 GB #[0-9a-f]{6}", A770.entry)
+    assert without_identity(A770, "xpu:1").entry == "xpu:1 Intel Arc A770 16 GB"
+    assert Device("cuda:0", "NVIDIA H200", None, 150754820096).entry == "cuda:0 NVIDIA H200 141 GB"
+    assert Device("xpu:0", " #(R) ").entry == "xpu:0 card"
+    assert Device("cpu", "CPU").entry == "cpu"
+
+
+@pytest.mark.parametrize("device", [A770, B580, without_identity(A770, "xpu:3")])
+def test_an_entry_is_a_device_name_and_means_its_card(device: Device) -> None:
+    assert is_device_name(device.entry)
+    assert find(device.entry, [A770, B580, device]) == device.name
+
+
+def test_an_entry_means_the_same_card_when_cards_are_counted_in_another_order() -> None:
+    now = [renumbered(B580, "xpu:0"), renumbered(A770, "xpu:1")]
+    assert find(A770.entry, now) == "xpu:1"
+    assert find(B580.entry, now) == "xpu:0"
+
+
+def test_an_entry_of_another_machine_means_no_card_here_even_of_the_same_make() -> None:
+    other = Device("xpu:0", A770.label, "8680a056-9999", A770.memory)
+    assert find(other.entry, [A770, B580]) is None
+    assert find(A770.entry.replace("xpu", "cuda"), [A770]) is None
+
+
+def test_without_a_mark_make_and_memory_and_number_have_to_do() -> None:
+    entry = without_identity(A770, "xpu:1").entry
+    assert (
+        find(entry, [without_identity(A770, "xpu:0"), without_identity(B580, "xpu:1")]) == "xpu:0"
+    )
+    equal = [without_identity(A770, f"xpu:{number}") for number in (0, 1)]
+    assert find(entry, equal) == "xpu:1"
+    assert find(entry.replace("xpu:1", "xpu:2"), equal) is None
+    assert find(entry, [A770]) == "xpu:0", "torch was updated and tells an identity now"

@@ -1,10 +1,12 @@
 """What a Select Device widget means in this process."""
 
 import logging
+from typing import Any
 
 import pytest
 import torch
 from comfyui_ipex.xpu_runtime import devices, host, placement
+from comfyui_ipex.xpu_runtime.placement.controlnet import CalledFromAnywhere, _moved
 
 PRESENT = (devices.Device("xpu:0", "Intel Arc"), devices.Device("cpu", "CPU"))
 
@@ -14,6 +16,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with one Intel card, on which the host runs."""
     monkeypatch.setattr(devices, "discover", lambda: PRESENT)
     monkeypatch.setattr(host, "primary_device", lambda: torch.device("xpu:0"))
+    monkeypatch.setattr(host, "note_dtypes", lambda network: None)
 
 
 @pytest.mark.parametrize(
@@ -40,3 +43,59 @@ def test_an_absent_device_means_auto_and_a_warning_that_names_both(
 def test_nonsense_is_an_error() -> None:
     with pytest.raises(ValueError, match="names no device"):
         placement.device_for("gpu", "the model")
+
+
+def test_the_offload_device_is_the_components_own_unless_another_is_named() -> None:
+    own = torch.device("meta")
+    assert placement.choose_offload("auto", "the VAE", own) == placement.Choice(own)
+    assert placement.choose_offload("xpu", "the VAE", own).device == torch.device("xpu:0")
+    absent = placement.choose_offload("xpu:7", "the VAE", own)
+    assert absent.device == own
+    assert "The offload device of the VAE is set to 'xpu:7'" in absent.warning
+
+
+class Doubling(torch.nn.Module):
+    """Answers as ControlNets do: lists in a mapping, one tensor in several places."""
+
+    def __init__(self, device: str) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.full((1,), 2.0, device=device))
+
+    def forward(self, x: torch.Tensor, hint: list[torch.Tensor], name: str) -> dict[str, Any]:
+        """`hint` must be here, and `name` as it was."""
+        assert (x.device, hint[0].device, name) == (self.weight.device, x.device, "n")
+        result = x * self.weight
+        return {"middle": [result], "output": [result, None]}
+
+
+def test_a_network_that_is_called_from_its_own_device_is_called_as_it_is() -> None:
+    network = CalledFromAnywhere(Doubling("meta"), torch.device("meta"))
+    there = torch.empty(2, device="meta")
+    answer = network(x=there, hint=[there], name="n")
+    assert answer["middle"][0].device.type == "meta"
+    assert network.weight.device.type == "meta", "attributes are the network's own"
+    here = CalledFromAnywhere(Doubling("cpu"), torch.device("cpu"))
+    given = torch.ones(2)
+    assert torch.equal(here(x=given, hint=[given], name="n")["middle"][0], given * 2)
+
+
+def test_what_was_one_tensor_stays_one_on_the_other_device() -> None:
+    """ControlNets' answers are scaled in place, once a tensor."""
+    shared = torch.ones(2)
+    moved = _moved({"middle": [shared], "output": (shared, None, 3)}, torch.device("meta"), {})
+    assert moved["middle"][0] is moved["output"][0]
+    assert moved["middle"][0].device.type == "meta"
+    assert moved["output"][1:] == (None, 3)
+
+
+def test_a_copy_of_a_network_has_the_dtype_and_none_of_the_hosts_notes() -> None:
+    network = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2)).half()
+    network.model_lowvram = True
+    network.device = torch.device("meta")
+    twin = placement.copied(network, torch.float32)
+    assert {value.dtype for value in twin.parameters()} == {torch.float32}
+    assert twin[1].num_batches_tracked.dtype == torch.int64
+    assert not hasattr(twin, "model_lowvram")
+    assert not hasattr(twin, "device")
+    assert next(network.parameters()).dtype == torch.float16
+    assert torch.equal(twin[0].weight, network[0].weight.float())

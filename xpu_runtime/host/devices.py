@@ -71,6 +71,34 @@ def offload_device() -> "torch.device":
     return comfy.model_management.unet_offload_device()
 
 
+def text_encoder_device() -> "torch.device":
+    """Where the host itself would run a text encoder."""
+    import comfy.model_management
+
+    return comfy.model_management.text_encoder_device()
+
+
+def vae_device() -> "torch.device":
+    """Where the host itself would run a VAE."""
+    import comfy.model_management
+
+    return comfy.model_management.vae_device()
+
+
+def vae_dtype(device: "torch.device", supported: "Sequence[torch.dtype]") -> "torch.dtype":
+    """What the host would compute in on `device` with a VAE that can compute in `supported`."""
+    import comfy.model_management
+
+    return comfy.model_management.vae_dtype(device, supported)
+
+
+def casts_from(device: "torch.device", dtype: "torch.dtype") -> bool:
+    """Whether weights in `dtype` can be cast on `device`, as far as the host knows."""
+    import comfy.model_management
+
+    return bool(comfy.model_management.supports_cast(device, dtype))
+
+
 def free_memory(device: "torch.device") -> int:
     """Bytes that are free on `device`, the allocator's cache included."""
     import comfy.model_management

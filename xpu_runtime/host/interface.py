@@ -1,5 +1,6 @@
 """The host's server, its progress bar, and its folders."""
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -47,3 +48,22 @@ def model_path(folder: str, name: str) -> str:
     import folder_paths
 
     return str(folder_paths.get_full_path_or_raise(folder, name))
+
+
+def model_folders(kind: str) -> list[str]:
+    """The host's folders for models of this kind, the one for new files first.
+
+    A kind that the host does not know is made known to it, as models/`kind`: after the folders
+    that the user's extra_model_paths.yaml names for it.
+    """
+    import folder_paths
+
+    folder_paths.add_model_folder_path(kind, os.path.join(folder_paths.models_dir, kind))
+    return list(folder_paths.get_folder_paths(kind))
+
+
+def pack_folders() -> list[str]:
+    """The folders in which the host looks for custom nodes."""
+    import folder_paths
+
+    return list(folder_paths.get_folder_paths("custom_nodes"))

@@ -61,12 +61,21 @@ def clone_for_device(model: Any, device: "torch.device") -> Any:
 
     Newer hosts have dynamic patchers, whose weights are tied to the device they were made for:
     for another device the host's own factory makes a plain patcher. Raises `RuntimeError` if
-    the model's loader gave the host no factory.
+    the model's loader gave the host no factory (`is_tied_to_its_device`).
     """
-    is_dynamic = getattr(model, "is_dynamic", None)
-    if is_dynamic is not None and is_dynamic() and model.load_device != device:
+    if _is_dynamic(model) and model.load_device != device:
         return model.clone(disable_dynamic=True)
     return model.clone()
+
+
+def is_tied_to_its_device(model: Any) -> bool:
+    """Whether a ModelPatcher is a dynamic one that the host can make no plain one of."""
+    return _is_dynamic(model) and model.cached_patcher_init is None
+
+
+def _is_dynamic(model: Any) -> bool:
+    asked = getattr(model, "is_dynamic", None)
+    return asked is not None and bool(asked())
 
 
 def model_patcher_class() -> Any:
@@ -74,6 +83,36 @@ def model_patcher_class() -> Any:
     import comfy.model_patcher
 
     return comfy.model_patcher.ModelPatcher
+
+
+def compute_where_loaded(clip: Any) -> None:
+    """Have a text encoder compute on its patcher's load device when nothing of it fits there.
+
+    Hosts before 0.33 compute on the device of the input embeddings, which stay behind then.
+    On an XPU those are loaded at least; for NVIDIA's cards hosts may have pinned them.
+    """
+    import comfy.patcher_extension
+
+    encoders = [part for part in clip.cond_stage_model.modules() if hasattr(part, "transformer")]
+    if any(hasattr(encoder, "execution_device") for encoder in encoders):
+        return
+
+    def load_embeddings(patcher: Any, device_to: Any, *_: Any) -> None:
+        for encoder in encoders:
+            find = getattr(encoder.transformer, "get_input_embeddings", None)
+            if find is not None and getattr(device_to, "type", None) == "xpu":
+                find().to(device_to)
+
+    clip.patcher.add_callback(comfy.patcher_extension.CallbacksMP.ON_LOAD, load_embeddings)
+
+
+def note_dtypes(network: Any) -> None:
+    """Have newer hosts remember the dtypes of a network's weights, as their loaders do."""
+    import comfy.model_management
+
+    note = getattr(comfy.model_management, "archive_model_dtypes", None)
+    if note is not None:
+        note(network)
 
 
 def load_whole(patcher: Any, memory_required: int) -> None:

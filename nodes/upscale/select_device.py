@@ -1,0 +1,40 @@
+"""Select Device for upscale models."""
+
+from typing import Any
+
+from ...xpu_runtime import devices, host
+from ...xpu_runtime.placement import Placed, choose, choose_offload
+from ..select_device import SelectsDevice, device_widget, offload_widget, shown
+from . import upscaler
+
+_NAME = "the upscale model"
+
+
+class IpexSelectDeviceUpscaler(SelectsDevice):
+    """An UPSCALE_MODEL, placed on a chosen device."""
+
+    DESCRIPTION = (
+        "Runs an upscale model of any loader on a device of your choice. The input model is not "
+        "changed: the placed one has weights of its own."
+    )
+    RETURN_TYPES = ("UPSCALE_MODEL",)
+    OUTPUT_TOOLTIPS = ("The same model, set to run on the chosen device.",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (the host's name)
+        """The widgets."""
+        model = ("UPSCALE_MODEL", {"tooltip": "The upscale model to place."})
+        return {
+            "required": {"upscale_model": model, "device": device_widget()},
+            "optional": {"offload_device": offload_widget()},
+        }
+
+    def select(
+        self, upscale_model: Any, device: str, offload_device: str = devices.AUTO
+    ) -> dict[str, Any]:
+        """A descriptor of the same model whose network loads on `device`."""
+        chosen = choose(device, _NAME, host.primary_device)
+        kept = choose_offload(offload_device, _NAME, host.offload_device())
+        result = upscaler.placed(upscale_model, chosen.device, kept.device)
+        warnings = tuple(one.warning for one in (chosen, kept) if one.warning)
+        return shown(Placed(result, chosen.device, kept.device, warnings))

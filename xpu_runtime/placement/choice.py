@@ -1,0 +1,75 @@
+"""What a device widget means in this process."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from .. import devices, host
+from ..log import LOGGER
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A device for one component."""
+
+    device: Any
+    """A `torch.device`."""
+    warning: str = ""
+    """Why it is not the one that was asked for; "" if it is."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A component on its device, and what a user should know about that."""
+
+    result: Any
+    device: Any
+    offload_device: Any
+    """Where its weights are while they are not needed; None where there is no such place."""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """For the node: where it runs, and what is not as it was asked for."""
+        return "\n".join([f"Runs on {self.device}.", *self.warnings])
+
+
+def choose(request: str, component: str, auto: Callable[[], Any]) -> Choice:
+    """The device that `request` means; `auto()` for "auto", and with a warning if it is absent.
+
+    The warning is logged as well. Raises `ValueError` if `request` is no device name.
+    """
+    import torch
+
+    if request == devices.AUTO:
+        return Choice(auto())
+    available = devices.discover()
+    found = devices.find(request, available)
+    if found is not None:
+        return Choice(torch.device(found))
+    chosen = auto()
+    there = ", ".join(device.name for device in available)
+    reason = f"{component} is set to {request!r}, which this machine does not have (it has {there})"
+    return Choice(chosen, warned(f"{reason}. It runs on auto ({chosen}) instead."))
+
+
+def choose_offload(request: str, component: str, own: Any) -> Choice:
+    """The device that keeps `component` while it is not needed; `own` for "auto".
+
+    Raises `ValueError` if `request` is no device name.
+    """
+    return choose(request, f"the offload device of {component}", lambda: own)
+
+
+def warned(text: str) -> str:
+    """`text`, which is also a warning in the log."""
+    LOGGER.warning("Select Device: %s", text)
+    return text[0].upper() + text[1:]
+
+
+def device_for(request: str, component: str) -> Any:
+    """The torch device that a device widget means, where the host's own choice is its main one.
+
+    Raises `ValueError` if `request` is no device name.
+    """
+    return choose(request, component, host.primary_device).device

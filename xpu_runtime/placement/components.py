@@ -1,0 +1,83 @@
+"""Diffusion models, text encoders and VAEs on chosen devices."""
+
+import copy
+from typing import Any
+
+from .. import devices, host
+from .choice import Choice, Placed, choose, choose_offload, warned
+from .patchers import recast, retarget
+
+
+def place_model(model: Any, request: str, offload: str = devices.AUTO) -> Placed:
+    """The ModelPatcher `model`, to be loaded on the device that `request` names.
+
+    The weights move when the model is next loaded, under the host's own memory management.
+    Raises `ValueError` if `request` or `offload` is no device name.
+    """
+    chosen = choose(request, "the model", host.primary_device)
+    kept = choose_offload(offload, "the model", model.offload_device)
+    placed = retarget(model, chosen.device, kept.device)
+    if placed.load_device != model.load_device:
+        supported = placed.model.model_config.supported_inference_dtypes
+        cast = host.manual_cast_dtype(placed.model_dtype(), chosen.device, supported)
+        if cast != placed.get_model_object("manual_cast_dtype"):
+            identity = placed.patches_uuid
+            placed.set_model_compute_dtype(cast)
+            placed.patches_uuid = identity
+    return _placed(placed, chosen, kept)
+
+
+def place_clip(clip: Any, request: str, offload: str = devices.AUTO) -> Placed:
+    """The text encoder `clip`, to be loaded on the device that `request` names.
+
+    Text encoders compute in the dtype of their input, whatever their weights are in. Raises
+    `ValueError` if `request` or `offload` is no device name.
+    """
+    chosen = choose(request, "the text encoder", host.text_encoder_device)
+    wrong = [
+        str(dtype)
+        for dtype in getattr(clip.cond_stage_model, "dtypes", ())
+        if not host.casts_from(chosen.device, dtype)
+    ]
+    if wrong:
+        auto = host.text_encoder_device()
+        reason = f"{chosen.device} cannot use the text encoder's weights in {', '.join(wrong)}"
+        chosen = Choice(auto, warned(f"{reason}. It runs on auto ({auto}) instead."))
+    kept = choose_offload(offload, "the text encoder", clip.patcher.offload_device)
+    placed = clip.clone()
+    placed.patcher = retarget(clip.patcher, chosen.device, kept.device)
+    placed.cond_stage_model = placed.patcher.model
+    host.compute_where_loaded(placed)
+    return _placed(placed, chosen, kept)
+
+
+def place_vae(vae: Any, request: str, offload: str = devices.AUTO) -> Placed:
+    """The VAE `vae`, to be loaded on the device that `request` names.
+
+    Where the host would compute in another dtype on that device, the weights are copied.
+    Raises `ValueError` if `request` or `offload` is no device name, and the host's own error
+    if there is no VAE in it.
+    """
+    vae.throw_exception_if_invalid()
+    chosen = choose(request, "the VAE", host.vae_device)
+    kept = choose_offload(offload, "the VAE", vae.patcher.offload_device)
+    placed = copy.copy(vae)
+    placed.device = chosen.device
+    placed.vae_dtype = _vae_dtype(vae, chosen.device)
+    placed.patcher = retarget(vae.patcher, chosen.device, kept.device)
+    if placed.vae_dtype != vae.vae_dtype:
+        placed.patcher = recast(placed.patcher, placed.vae_dtype, chosen.device, kept.device)
+    placed.first_stage_model = placed.patcher.model
+    return _placed(placed, chosen, kept)
+
+
+def _vae_dtype(vae: Any, device: Any) -> Any:
+    """What the host would compute in on `device`; a dtype that someone chose is kept."""
+    if vae.vae_dtype != host.vae_dtype(vae.device, vae.working_dtypes):
+        return vae.vae_dtype
+    return host.vae_dtype(device, vae.working_dtypes)
+
+
+def _placed(result: Any, chosen: Choice, kept: Choice) -> Placed:
+    warnings = tuple(one.warning for one in (chosen, kept) if one.warning)
+    return Placed(result, chosen.device, kept.device, warnings)

@@ -1,0 +1,106 @@
+"""ControlNets on chosen devices, their model's or their own."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from .. import devices, host
+from .choice import Choice, Placed, choose, choose_offload
+from .patchers import retarget
+
+WITH_MODEL = "with model"
+"""The request for the device of the model that is given along."""
+
+
+class CalledFromAnywhere:
+    """A network on one device whose callers are on any.
+
+    What is passed to it moves to its device, and what it answers to the caller's. A ControlNet
+    hands it on to its copies, which are made whenever it is applied.
+    """
+
+    def __init__(self, network: Any, device: Any) -> None:
+        self._network = network
+        self._device = device
+
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        """The network's answer, on the device of the first tensor that is passed."""
+        home = _device_in([*inputs, *named.values()])
+        if home is None or home == self._device:
+            return self._network(*inputs, **named)
+        memo: dict[int, Any] = {}
+        sent = _moved((inputs, named), self._device, memo)
+        answer = self._network(*sent[0], **sent[1])
+        return _moved(answer, home, {})
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything else is the network's own."""
+        if name.startswith("_"):  # a copy that is being made has no network yet
+            raise AttributeError(name)
+        return getattr(self._network, name)
+
+
+def _device_in(values: Any) -> Any:
+    import torch
+
+    return next((value.device for value in values if isinstance(value, torch.Tensor)), None)
+
+
+def _moved(value: Any, device: Any, memo: dict[int, Any]) -> Any:
+    """`value` with every tensor in it on `device`; what was one tensor stays one."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        if id(value) not in memo:
+            # Cards of different makers cannot copy to each other.
+            near = value if device.type in (value.device.type, "cpu") else value.to("cpu")
+            memo[id(value)] = near.to(device)
+        return memo[id(value)]
+    if isinstance(value, list | tuple):
+        return type(value)(_moved(part, device, memo) for part in value)
+    if isinstance(value, Mapping):
+        return {name: _moved(part, device, memo) for name, part in value.items()}
+    return value
+
+
+def place_controlnet(
+    control: Any, request: str, offload: str = devices.AUTO, model: Any = None
+) -> Placed:
+    """The ControlNet `control`, to be loaded on the device that `request` names.
+
+    `WITH_MODEL` is the device of the ModelPatcher `model`. On any other device it gets hints,
+    noise and conditioning copied there in every step, and its answer copied back. Raises
+    `ValueError` if `request` is no device name, or if `model` is missing, and `TypeError` for
+    T2I adapters and Control-LoRAs, which take the host's own device whenever they are applied.
+    """
+    chosen = _choice(request, model)
+    network = getattr(control, "control_model_wrapped", None)
+    placed = control.copy()
+    if network is None:
+        if chosen.device == host.primary_device():
+            return Placed(placed, chosen.device, None, (chosen.warning,) if chosen.warning else ())
+        raise TypeError(
+            f"A {type(control).__name__} cannot be placed on {chosen.device}: ComfyUI runs it on "
+            f"{host.primary_device()} whenever it is applied. Set its device to 'auto'."
+        )
+    kept = choose_offload(offload, "the ControlNet", network.offload_device)
+    patcher = retarget(network, chosen.device, kept.device)
+    placed.control_model_wrapped = patcher
+    placed.control_model = CalledFromAnywhere(patcher.model, chosen.device)
+    placed.load_device = chosen.device
+    if chosen.device != network.load_device:
+        placed.manual_cast_dtype = host.manual_cast_dtype(patcher.model.dtype, chosen.device)
+        if placed.manual_cast_dtype is not None:
+            patcher.force_cast_weights = True
+    warnings = tuple(one.warning for one in (chosen, kept) if one.warning)
+    return Placed(placed, chosen.device, kept.device, warnings)
+
+
+def _choice(request: str, model: Any) -> Choice:
+    if request != WITH_MODEL:
+        return choose(request, "the ControlNet", host.primary_device)
+    if model is None:
+        raise ValueError(
+            "The ControlNet is to run with its model, but no model is connected. Connect the "
+            "model that it steers, after its own Select Device, or name a device."
+        )
+    return Choice(model.load_device)
