@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ...inference.weight_files import load_state_dict
 from ..method import Batch, Hint, Method, Network, Option, Paths, WeightFile
 from .depth_maps import normalised, stretched
-from .state_dicts import fill, state_of
+from .filling import fill
 
 if TYPE_CHECKING:
     from transformers import DepthAnythingConfig
@@ -211,7 +212,7 @@ def loader(size: Size) -> Callable[[Paths], nn.Module]:
         path = next(iter(paths.values()))
         with torch.device("meta"):
             network = DepthAnything(size)
-        state = renamed(state_of(path), network.network.state_dict().keys())
+        state = renamed(load_state_dict(path), network.network.state_dict().keys())
         return fill(network, {f"network.{name}": value for name, value in state.items()}, path)
 
     return load

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ...inference.weight_files import load_state_dict
 from ..controlnet_aux import network_class
 from ..method import Batch, Hint, Method, Network, Option, Paths, WeightFile
 from .depth_maps import ANNOTATORS, stretched
-from .state_dicts import fill, state_of
+from .filling import fill
 
 _DPT = "controlnet_aux.midas.midas.dpt_depth:DPTDepthModel"
 _ACTIVATIONS = "controlnet_aux.midas.midas.vit:activations"
@@ -43,7 +44,7 @@ def load(paths: Paths) -> nn.Module:
     with torch.device("meta"):
         network = Midas()
     # Not the wrapper: names in files are the network's own.
-    fill(network.network, state_of(path), path)
+    fill(network.network, load_state_dict(path), path)
     return network.eval()
 
 

@@ -11,10 +11,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ...inference.weight_files import load_state_dict
 from ..controlnet_aux import network_class
 from ..method import Batch, Hint, Method, Network, Paths, WeightFile
 from .depth_maps import ANNOTATORS, normalised
-from .state_dicts import fill, state_of
+from .filling import fill
 
 _SUBMODULES = "controlnet_aux.normalbae.nets.submodules"
 
@@ -70,7 +71,7 @@ def _modules_of(package: str) -> list[str]:
 def load(paths: Paths) -> nn.Module:
     """The network from its file."""
     path = next(iter(paths.values()))
-    return fill(NormalBae(), state_of(path), path)
+    return fill(NormalBae(), load_state_dict(path), path)
 
 
 def run(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
