@@ -1,0 +1,144 @@
+"""ZoeDepth (the indoor network): metric depth, nearest white."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...inference.weight_files import load_state_dict
+from ..controlnet_aux import network_class
+from ..method import Batch, Hint, Method, Network, Option, Paths, WeightFile
+from .depth_maps import ANNOTATORS
+from .filling import fill
+
+_MODELS = "controlnet_aux.zoe.zoedepth.models"
+_MIDAS = f"{_MODELS}.base_models.midas_repo.midas"
+
+# The package's config_zoedepth.json, "model".
+_SETTINGS: dict[str, Any] = {
+    "n_bins": 64,
+    "bin_embedding_dim": 128,
+    "bin_centers_type": "softplus",
+    "n_attractors": [16, 8, 4, 1],
+    "attractor_alpha": 1000,
+    "attractor_gamma": 2,
+    "attractor_kind": "mean",
+    "attractor_type": "inv",
+    "min_temp": 0.0212,
+    "max_temp": 50.0,
+}
+
+# Distances are stretched between these parts of a picture's pixels, as controlnet_aux does it.
+_NEAREST, _FARTHEST = 0.02, 0.85
+
+_GAMMA = 2.2
+
+
+class Zoe(nn.Module):
+    """Pictures [N, 3, H, W] from 0 to 1 to distances [N, 1, H, W] in metres.
+
+    Each is looked at with a mirrored margin and a second time mirrored, and the mean counts. The
+    package's network hands results on through a dict of its module and through hooks that know
+    one instance: copies would read another's, and the last ones would never be freed.
+    """
+
+    def __init__(self, backbone: str = "beitl16_384", size: tuple[int, int] = (384, 512)) -> None:
+        super().__init__()
+        depth = network_class(f"{_MIDAS}.dpt_depth:DPTDepthModel")
+        midas = network_class(f"{_MODELS}.base_models.midas:MidasCore")
+        core = midas(depth(backbone=backbone), img_size=list(size), keep_aspect_ratio=True)
+        core.set_output_channels("DPT_BEiT_L_384")
+        self.network = network_class(f"{_MODELS}.zoedepth.zoedepth_v1:ZoeDepth")(core, **_SETTINGS)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """The greater, the farther."""
+        core = self.network.core
+        kept = network_class(f"{_MIDAS}.backbones.utils:activations")
+        core.core.pretrained.activations = kept
+        core.remove_hooks()
+        core.handles.clear()
+        core.attach_hooks(core.core)
+        try:
+            return self.network.infer(pictures)
+        finally:
+            kept.clear()
+            core.core_out.clear()
+
+
+def load(paths: Paths) -> nn.Module:
+    """The network from its file."""
+    path = next(iter(paths.values()))
+    network = Zoe()
+    return fill(network, _known(load_state_dict(path), network), path)
+
+
+def _known(state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """The weights by the network's names. Newer versions of timm compute an index themselves."""
+    names = network.state_dict().keys()
+    given = {f"network.{name}": value for name, value in state.items()}
+    index = "relative_position_index"
+    return {name: v for name, v in given.items() if name in names or not name.endswith(index)}
+
+
+def run(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
+    """Nearness from 0 to 1."""
+    assert network is not None
+    distances = network(batch.images)
+    nearest, farthest = _quantiles(distances, (_NEAREST, _FARTHEST))
+    extent = farthest - nearest
+    near = 1 - (distances - nearest) / torch.where(extent > 0, extent, 1)
+    near = near.clamp(min=0)
+    if options["gamma_corrected"]:
+        near = near**_GAMMA
+    return Hint(near.clamp(max=1))
+
+
+def _quantiles(maps: Tensor, parts: tuple[float, ...]) -> list[Tensor]:
+    """For each of `parts` of the pixels [N, 1, 1, 1], the value below which they are.
+
+    numpy's default; torch.quantile takes no more than 16 million numbers.
+    """
+    ordered = maps.flatten(1).sort(1).values
+    last = ordered.shape[1] - 1
+    found = []
+    for part in parts:
+        place = part * last
+        lower, upper = ordered[:, math.floor(place)], ordered[:, math.ceil(place)]
+        value = lower + (upper - lower) * (place - math.floor(place))
+        found.append(value[:, None, None, None])
+    return found
+
+
+METHODS = (
+    Method(
+        name="ZoeDepth",
+        title="Zoe Depth",
+        group="depth and normals",
+        description="Depth of indoor scenes, near is bright. Looks at each picture twice.",
+        run=run,
+        options=(
+            Option(
+                "gamma_corrected",
+                False,
+                "Darker where it is far, by a power of 2.2.",
+            ),
+        ),
+        networks={
+            "": Network(
+                (
+                    WeightFile(
+                        ANNOTATORS[0],
+                        "ZoeD_M12_N.pt",
+                        ANNOTATORS[1],
+                        a1111_folder="zoedepth",
+                        licence="MIT",
+                    ),
+                ),
+                load,
+            )
+        },
+        aliases=("Zoe-DepthMapPreprocessor", "Zoe Depth Map"),
+    ),
+)

@@ -1,0 +1,153 @@
+"""DWPose with small TorchScript programs whose answers are known."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from annotators import batch, defaults, save
+from comfyui_ipex.nodes.inference.weight_files import WeightFileError
+from comfyui_ipex.nodes.preprocess.networks import dwpose
+from torch import Tensor, nn
+
+HEIGHT, WIDTH = 240, 320
+
+
+class Detector(nn.Module):
+    """Sees a person of 80 by 160 pixels around each place, in rows of cells of 8 pixels.
+
+    A second, less sure box beside the first one's is the same person; a third is a dog.
+    """
+
+    def __init__(self, centres: Tensor) -> None:
+        super().__init__()
+        self.centres = nn.Parameter(centres)
+
+    def forward(self, picture: Tensor) -> Tensor:
+        rows = torch.zeros(1, 8400, 85)
+        rows[..., 2:4] = torch.log(torch.tensor([80.0, 160.0]) * 2.0 / 8.0)
+        for index in range(self.centres.size(0)):
+            place = self.centres[index] * 2.0 / 8.0
+            for beside in range(3):
+                row = int(place[1]) * 80 + int(place[0]) + beside
+                rows[0, row, 0] = place[0] - float(int(place[0]) + beside) + 0.2 * beside
+                rows[0, row, 1] = place[1] - float(int(place[1]))
+                rows[0, row, 4] = 0.9 - 0.1 * index
+                rows[0, row, 5] = 0.9 - 0.2 * beside if beside < 2 else 0.1
+                rows[0, row, 6] = 0.9 if beside == 2 else 0.0
+        # A picture that is black all over holds nobody.
+        bright = (picture[:, :, :200].amax() > 120.0).to(rows.dtype)
+        rows[..., 4] = rows[..., 4] * bright
+        return rows
+
+
+class Estimator(nn.Module):
+    """Puts every point where the picture is brightest; hands of the left are not seen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sure = nn.Parameter(torch.full((133,), 0.8))
+        with torch.no_grad():
+            self.sure[91:112] = 0.1
+
+    def forward(self, people: Tensor) -> tuple[Tensor, Tensor]:
+        assert people.size(0) == 5
+        across = people.mean(1).amax(1).repeat_interleave(2, 1)
+        down = people.mean(1).amax(2).repeat_interleave(2, 1)
+        across = (across == across.amax(1, keepdim=True)).to(people.dtype)
+        down = (down == down.amax(1, keepdim=True)).to(people.dtype)
+        return across[:, None] * self.sure[:, None], down[:, None] * self.sure[:, None]
+
+
+@pytest.fixture(autouse=True)
+def _no_gradients() -> Any:
+    with torch.inference_mode():
+        yield
+
+
+def paths(folder: Path, *centres: tuple[float, float]) -> dict[str, Path]:
+    """Both programs in files."""
+    detector = Detector(torch.tensor(centres).view(-1, 2))
+    programs = {dwpose.DETECTOR.name: detector, dwpose.ESTIMATOR.name: Estimator()}
+    for name, program in programs.items():
+        with torch.inference_mode(False):
+            torch.jit.script(program).save(str(folder / name))
+    return {name: folder / name for name in programs}
+
+
+def frame(*dots: tuple[int, int]) -> Tensor:
+    """A gray picture [1, 3, 240, 320] with white dots of 4 pixels."""
+    image = torch.full((1, 3, HEIGHT, WIDTH), 0.5)
+    for x, y in dots:
+        image[:, :, y - 2 : y + 2, x - 2 : x + 2] = 1
+    return image
+
+
+CENTRES = ((90.0, 110.0), (230.0, 130.0))
+DOTS = ((100, 95), (215, 150))
+
+
+def test_points_come_back_where_they_are_in_the_picture(tmp_path: Path) -> None:
+    network = dwpose.load(paths(tmp_path, *CENTRES))
+    hint = dwpose.run(network, batch(frame(*DOTS)), defaults(dwpose.METHODS[0]))
+    people = hint.poses[0]["people"]
+    assert len(people) == 2
+    for person, dot in zip(people, DOTS, strict=True):
+        assert person["hand_left_keypoints_2d"] is None
+        for name, count in (
+            ("pose_keypoints_2d", 18),
+            ("face_keypoints_2d", 70),
+            ("hand_right_keypoints_2d", 21),
+        ):
+            points = torch.tensor(person[name]).view(-1, 3)
+            assert len(points) == count
+            assert (points[:, 2] == 1).all()
+            assert (points[:, 0] * WIDTH - dot[0]).abs().max() < 3
+            assert (points[:, 1] * HEIGHT - dot[1]).abs().max() < 3
+    assert hint.pictures.shape == (1, 3, HEIGHT, WIDTH)
+    assert hint.pictures[0, :, DOTS[0][1], DOTS[0][0]].max() > 0
+
+
+def test_boxes_are_the_detectors_each_person_once_and_no_dogs(tmp_path: Path) -> None:
+    network = dwpose.load(paths(tmp_path, *CENTRES))
+    (boxes,) = dwpose.people(network, frame())
+    centres = torch.from_numpy(boxes).view(-1, 2, 2).mean(1)
+    assert torch.allclose(centres, torch.tensor(CENTRES), atol=1e-3)
+    assert torch.allclose(torch.from_numpy(boxes[:, 2:] - boxes[:, :2]), torch.tensor([80.0, 160]))
+
+
+def test_frames_without_people_are_black_and_the_others_keep_theirs(tmp_path: Path) -> None:
+    network = dwpose.load(paths(tmp_path, CENTRES[0]))
+    frames = torch.cat((frame(DOTS[0]), torch.zeros(1, 3, HEIGHT, WIDTH), frame((80, 120))))
+    hint = dwpose.run(network, batch(frames), defaults(dwpose.METHODS[0]))
+    assert [len(pose["people"]) for pose in hint.poses] == [1, 0, 1]
+    assert hint.pictures[1].max() == 0
+    noses = [hint.poses[index]["people"][0]["pose_keypoints_2d"][0] for index in (0, 2)]
+    assert noses == pytest.approx([100 / WIDTH, 80 / WIDTH], abs=0.01)
+
+
+def test_more_people_than_the_program_takes_at_once(tmp_path: Path) -> None:
+    network = dwpose.load(paths(tmp_path, *CENTRES))
+    frames = torch.cat([frame(*DOTS)] * 4)
+    hint = dwpose.run(network, batch(frames), defaults(dwpose.METHODS[0]))
+    assert [len(pose["people"]) for pose in hint.poses] == [2] * 4
+    assert all(pose == hint.poses[0] for pose in hint.poses)
+
+
+def test_switched_off_parts_are_in_neither_result(tmp_path: Path) -> None:
+    network = dwpose.load(paths(tmp_path, CENTRES[0]))
+    options = dict.fromkeys(("detect_hand", "detect_body", "detect_face"), False)
+    options = {**defaults(dwpose.METHODS[0]), **options}
+    hint = dwpose.run(network, batch(frame(DOTS[0])), options)
+    (person,) = hint.poses[0]["people"]
+    assert person["face_keypoints_2d"] is person["hand_right_keypoints_2d"] is None
+    assert not any(person["pose_keypoints_2d"])
+    assert hint.pictures.max() == 0
+
+
+def test_files_that_are_no_torchscript_are_refused(tmp_path: Path) -> None:
+    found = {}
+    for file in (dwpose.DETECTOR, dwpose.ESTIMATOR):
+        found |= save({"weight": torch.zeros(1)}, tmp_path / file.name)
+    with pytest.raises(WeightFileError, match="no whole TorchScript"):
+        dwpose.load(found)
