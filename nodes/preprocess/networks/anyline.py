@@ -51,7 +51,7 @@ def _load(choice: str, paths: Paths) -> nn.Module:
     if choice == _STANDARD:
         return edges
     file, load = _DRAWING[choice]
-    return EdgesAndLines(edges, load(paths[file.name]))
+    return EdgesAndLines(edges, load(paths[file.name])).eval()
 
 
 def _network(choice: str) -> Network:

@@ -18,7 +18,7 @@ _SAFE_STEPS = 2
 def load(paths: Paths) -> nn.Module:
     """HED with the weights in `paths`."""
     make = network_class("controlnet_aux.hed:ControlNetHED_Apache2")
-    return MeanOfSides(filled(make, paths[annotators.HED.name]))
+    return MeanOfSides(filled(make, paths[annotators.HED.name])).eval()
 
 
 def _edges(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Tensor:

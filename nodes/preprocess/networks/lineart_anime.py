@@ -38,7 +38,7 @@ def network_of(path: Path) -> nn.Module:
     """The U-Net with the weights in `path`."""
     make = network_class("controlnet_aux.lineart_anime:UnetGenerator")
     norm = partial(nn.InstanceNorm2d, affine=False, track_running_stats=False)
-    return Sketch(filled(lambda: make(3, 1, 8, 64, norm_layer=norm), path))
+    return Sketch(filled(lambda: make(3, 1, 8, 64, norm_layer=norm), path)).eval()
 
 
 def load(paths: Paths) -> nn.Module:

@@ -43,7 +43,7 @@ class LineMaps(nn.Module):
 def load(paths: Paths) -> nn.Module:
     """M-LSD large with the weights in `paths`."""
     make = network_class("controlnet_aux.mlsd.models.mbv2_mlsd_large:MobileV2_MLSD_Large")
-    return LineMaps(filled(make, paths[annotators.MLSD.name]))
+    return LineMaps(filled(make, paths[annotators.MLSD.name])).eval()
 
 
 def candidates(maps: Tensor) -> Tensor:

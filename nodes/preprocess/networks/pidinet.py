@@ -93,7 +93,7 @@ def _network() -> nn.Module:
 
 def load(paths: Paths) -> nn.Module:
     """PiDiNet with the weights in `paths`, its convolutions made plain."""
-    return LastMap(filled(_network, paths[annotators.PIDINET.name], plain_weights))
+    return LastMap(filled(_network, paths[annotators.PIDINET.name], plain_weights)).eval()
 
 
 def _edges(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Tensor:

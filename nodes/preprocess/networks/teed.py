@@ -15,7 +15,7 @@ from .soft_edges import MeanOfSides, stepped
 
 def network_of(path: Path) -> nn.Module:
     """TEED with the weights in `path`."""
-    return MeanOfSides(filled(network_class("controlnet_aux.teed.ted:TED"), path))
+    return MeanOfSides(filled(network_class("controlnet_aux.teed.ted:TED"), path)).eval()
 
 
 def load(paths: Paths) -> nn.Module:
