@@ -67,7 +67,7 @@ def _mlsd() -> nn.Module:
         "controlnet_aux.mlsd.models.mbv2_mlsd_large:MobileV2_MLSD_Large"
     )()
     with torch.no_grad():  # its random lines are shorter than a pixel
-        made.get_parameter("block23.conv3.weight").mul_(40)
+        made.get_parameter("block23.conv3.weight").mul_(400)
     return made
 
 
@@ -91,11 +91,12 @@ def write(folder: Path, name: str) -> Path:
     """
     path = folder / name
     if not path.exists():
-        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-            torch.manual_seed(sorted(_MAKERS).index(name))
-            state: Any = {
-                key: _stored(value) for key, value in _MAKERS[name]().state_dict().items()
-            }
+        # Not fork_rng: it settles that the process has no XPU, before one is emulated.
+        before = torch.random.get_rng_state()
+        torch.default_generator.manual_seed(sorted(_MAKERS).index(name))
+        with torch.device("cpu"):
+            state: Any = {k: _stored(value) for k, value in _MAKERS[name]().state_dict().items()}
+        torch.random.set_rng_state(before)
         if name in ("table5_pidinet.pth", "netG.pth"):
             state = {f"module.{key}": value for key, value in state.items()}
         torch.save({"state_dict": state} if name == "table5_pidinet.pth" else state, path)

@@ -65,7 +65,7 @@ def test_scribbles_are_those_of_the_reference(reference: Reference, folder: Path
     assert float((made != expected).float().mean()) < 0.005
 
 
-@pytest.mark.parametrize(("score", "length"), [(0.1, 0.1), (0.6, 8.0)])
+@pytest.mark.parametrize(("score", "length"), [(0.1, 0.1), (0.98, 9.2)])
 def test_straight_lines_are_those_of_the_reference_pixel_for_pixel(
     score: float, length: float, folder: Path
 ) -> None:
