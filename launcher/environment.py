@@ -21,6 +21,8 @@ UV = "uv==0.13.9"
 
 TORCH_SET = REPOSITORY / "launcher" / "torch-set.txt"
 
+EXTENSION_REQUIREMENTS = REPOSITORY / "requirements.txt"
+
 # v0.3.47 and 0.3.52 import requests, which their requirements only bring through transformers 4.
 UNDECLARED_HOST_REQUIREMENTS = ("requests",)
 
@@ -160,6 +162,18 @@ class Environment:
         self.install("host", title, arguments, inputs)
         if backend != "default":
             self.record("fallback", wanted)
+
+    def install_extension(self, tree: Path) -> None:
+        """Install what this extension needs, after `install_host` for the same `tree`.
+
+        The host's requirements are asked for again and torch's set overrides what packages say
+        about torch, so that nothing which the host needs is replaced. Raises `SetupError`.
+        """
+        files = (EXTENSION_REQUIREMENTS, tree / "requirements.txt", TORCH_SET)
+        inputs = "".join(path.read_text(encoding="utf-8") for path in files)
+        own, host, torch_set = map(str, files)
+        arguments = ["--override", torch_set, "-r", own, "-r", host]
+        self.install("extension", "This extension's requirements", arguments, inputs)
 
     def probe(self, hardware: Hardware) -> TorchProbe:
         """Ask torch for its devices; the answer is remembered while nothing has changed.

@@ -59,6 +59,7 @@ def release_environment(
     environment.create()
     tree = resolve(version, environment.install_wheel, environ)
     environment.install_host(tree.path, detect().torch_backend)
+    environment.install_extension(tree.path)
     return environment, tree
 
 
@@ -79,6 +80,7 @@ def set_up(version: str, request: str, environ: Mapping[str, str]) -> Installati
         environment = Environment(environment_folder(tree.version))
         environment.create()
         environment.install_host(tree.path, hardware.torch_backend)
+        environment.install_extension(tree.path)
     link_extension(base or tree.path, own_home=base is not None)
     decision = decide(request, hardware, environment.probe(hardware))
     return Installation(environment, tree, base, decision)

