@@ -1,7 +1,7 @@
 """From a preprocessor and pictures to hints: load, decide, plan, run."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from ...xpu_runtime import devices, host
 from ...xpu_runtime.log import LOGGER
 from ...xpu_runtime.managed_model import resident
-from ..inference import precision
 from ..inference.dry_run import Cost, cost_of
 from ..inference.limits import FREE_SHARE, Limits, limits_of
 from ..inference.surroundings import of_this_node
@@ -43,9 +42,11 @@ class Preprocessor:
 
     method: Method
     device: torch.device
-    precision: str = precision.AUTO
+    precision: str
+    find: Find
+    """Where its weight files lie; asked only for files that are not loaded."""
     network: Loaded | None = None
-    """Of the default options; another one is found when it is needed."""
+    """That of the default options, held here so that it stays loaded."""
 
 
 @dataclass(frozen=True)
@@ -63,24 +64,33 @@ def defaults(method: Method) -> dict[str, Any]:
     return {option.name: option.default for option in method.options}
 
 
+def holding(preprocessor: Preprocessor) -> Preprocessor:
+    """The same, with the network of its default options loaded and held."""
+    return replace(preprocessor, network=_network(preprocessor, defaults(preprocessor.method)))
+
+
+def _network(preprocessor: Preprocessor, options: Mapping[str, Any]) -> Loaded | None:
+    return loaded.network_of(
+        preprocessor.method, options, preprocessor.device, preprocessor.precision, preprocessor.find
+    )
+
+
 def apply(
     preprocessor: Preprocessor,
     images: Tensor,
     wishes: Wishes,
     options: Mapping[str, Any],
-    find: Find,
     masks: Tensor | None = None,
 ) -> Result:
     """Hints for `images` [B, H, W, C] on the CPU; `masks` are [B or 1, H, W].
 
-    `find` says where weight files lie; it is asked only for files that are not loaded. Raises
-    `MaskError`, what `find` and the method raise, and what an interrupt raises; the network is
-    then off its device.
+    Raises `MaskError`, what finding, loading and the method raise, and what an interrupt
+    raises; the network is then off its device.
     """
     method, device = preprocessor.method, preprocessor.device
     images = images.to("cpu", torch.float32)
     masks = _checked_masks(method, images, masks)
-    known = loaded.network_of(method, options, device, preprocessor.precision, find)
+    known = _network(preprocessor, options)
     resolution = 0 if method.keeps_size else wishes.resolution
     sizes = geometry(*images.shape[1:3], resolution, method.multiple_of, wishes.match_input)
     if known is not None:

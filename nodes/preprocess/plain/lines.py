@@ -107,7 +107,7 @@ def xdog(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) ->
             difference = cv2.subtract(coarse, cv2.GaussianBlur(pixels, (0, 0), _FINE))
             kept = (opencv.MOST - opencv.least(cv2, difference)).clip(0, opencv.MOST)
             # "2 * (255 - n) > limit" for a whole number n, which `kept` is cut off to.
-            return cv2.compare(kept, math.ceil(opencv.MOST - limit / 2), cv2.CMP_LT)
+            return (kept < math.ceil(opencv.MOST - limit / 2)).view("uint8") * 255
 
         return Hint(opencv.frame_by_frame(cv2, batch.images, compute))
     pixels = opencv.levels(batch.images)
