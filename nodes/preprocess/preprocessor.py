@@ -136,16 +136,18 @@ def _costs(job: Job, known: Loaded | None, images: Tensor, masks: Tensor | None)
     if job.device.type == devices.CPU or not len(images):
         return None
     if known is None:
-        return _dry(job, None, images, masks)
+        return dry_costs(job, None, images, masks)
     if known.twin is None:
         return None
     key = (job.method.name, job.sizes, tuple(sorted(job.options.items())), images.shape[-1])
     if key not in known.costs:
-        known.costs[key] = _dry(job, known.twin, images, masks)
+        known.costs[key] = dry_costs(job, known.twin, images, masks)
     return known.costs[key]
 
 
-def _dry(job: Job, twin: nn.Module | None, images: Tensor, masks: Tensor | None) -> Costs | None:
+def dry_costs(
+    job: Job, twin: nn.Module | None, images: Tensor, masks: Tensor | None
+) -> Costs | None:
     dry = Job(job.method, twin, job.options, job.sizes, torch.device("meta"))
 
     def cost(frames: int) -> Cost:
