@@ -157,13 +157,18 @@ class Run:
                 self.around.check_interrupted()
                 part = self._next()
                 launched = self._try(part, lambda part=part: self._launch(part))
-                if launched is not None and overlapping and before is None and not self.waiting:
+                if overlapping and self._begun(launched, before):
                     touch(output)
             if before is None and (not overlapping or self.measure is not None):
                 before, launched = launched, None
             if before is not None:
                 self._try(before.part, lambda before=before: self._finish(before, output))
         return Result(output, self.poses)
+
+    def _begun(self, launched: _Launched | None, before: _Launched | None) -> bool:
+        """Whether everything is on its way, and nothing of the result is written."""
+        alone = launched is not None and before is None and not self.waiting
+        return alone and self._done == 0
 
     def _next(self) -> _Part:
         part = self.waiting.popleft()

@@ -147,6 +147,28 @@ def test_what_does_not_fit_an_emptied_card_is_an_error_with_a_remedy(emulated_xp
     assert cleared == [1], "other models were not asked to leave, once"
 
 
+def test_a_single_frame_that_is_tried_again_takes_nothing_from_those_that_are_finished(
+    emulated_xpu: Make,
+) -> None:
+    images = pictures(3)
+    wanted = one_by_one(images)
+    emulated = emulated_xpu([DeviceSpec(A770)])
+    cleared: list[int] = []
+    told: list[int] = []
+
+    def progress(done: int, total: int) -> None:
+        if not told:
+            emulated.devices[0].fail_allocation(3)
+        told.append(done)
+
+    around = Surroundings(progress)
+    job = job_of(Edges().to(XPU), XPU, (60, 60))
+    with torch.inference_mode():
+        found = Run(job, 1, images, None, around, lambda: cleared.append(1)).result().pictures
+    assert cleared == [1]
+    assert torch.allclose(found, wanted, atol=1e-6)
+
+
 def test_other_errors_are_raised_and_no_picture_is_made_of_them(emulated_xpu: Make) -> None:
     emulated_xpu([DeviceSpec(A770)])
     with torch.inference_mode(), pytest.raises(RuntimeError, match=r"device|type"):
