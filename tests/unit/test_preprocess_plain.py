@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-import annotators
+import plain_references as references
 import cv2
 import networks
 import numpy as np
@@ -22,28 +22,28 @@ from xpu_emulator.profiles import A770
 LEVEL = 1.01 / 255
 
 WHOLE_NUMBERS: list[tuple[str, Callable[..., Any], dict[str, Any]]] = [
-    ("Canny", annotators.canny, {}),
-    ("Canny", annotators.canny, {"low_threshold": 20, "high_threshold": 60}),
-    ("Canny", annotators.canny, {"low_threshold": 200, "high_threshold": 50}),
-    ("Canny", annotators.canny, {"low_threshold": 0, "high_threshold": 255}),
-    ("Binary", annotators.binary, {}),
-    ("Binary", annotators.binary, {"bin_threshold": 0}),
-    ("Scribble", annotators.scribble, {}),
-    ("ImageLuminance", annotators.recolored(cv2.COLOR_BGR2LAB, 0), {}),
-    ("ImageIntensity", annotators.recolored(cv2.COLOR_BGR2HSV, 2), {}),
-    ("Tile", annotators.tile, {"pyrUp_iters": 1}),
-    ("Tile", annotators.tile, {}),
-    ("Tile", annotators.tile, {"pyrUp_iters": 6}),
+    ("Canny", references.canny, {}),
+    ("Canny", references.canny, {"low_threshold": 20, "high_threshold": 60}),
+    ("Canny", references.canny, {"low_threshold": 200, "high_threshold": 50}),
+    ("Canny", references.canny, {"low_threshold": 0, "high_threshold": 255}),
+    ("Binary", references.binary, {}),
+    ("Binary", references.binary, {"bin_threshold": 0}),
+    ("Scribble", references.scribble, {}),
+    ("ImageLuminance", references.recolored(cv2.COLOR_BGR2LAB, 0), {}),
+    ("ImageIntensity", references.recolored(cv2.COLOR_BGR2HSV, 2), {}),
+    ("Tile", references.tile, {"pyrUp_iters": 1}),
+    ("Tile", references.tile, {}),
+    ("Tile", references.tile, {"pyrUp_iters": 6}),
 ]
 """The reference computes in whole numbers: every bit is the same."""
 
 NUMBERS: list[tuple[str, Callable[..., Any], dict[str, Any]]] = [
-    ("Color", annotators.color, {}),
-    ("ContentShuffle", annotators.shuffled, {"seed": 7}),
-    ("ImageLuminance", annotators.recolored(cv2.COLOR_BGR2LAB, 0), {"gamma_correction": 0.5}),
-    ("ImageIntensity", annotators.recolored(cv2.COLOR_BGR2HSV, 2), {"gamma_correction": 2.0}),
-    ("StandardLineart", annotators.standard_lineart, {}),
-    ("StandardLineart", annotators.standard_lineart, {"guassian_sigma": 2.5}),
+    ("Color", references.color, {}),
+    ("ContentShuffle", references.shuffled, {"seed": 7}),
+    ("ImageLuminance", references.recolored(cv2.COLOR_BGR2LAB, 0), {"gamma_correction": 0.5}),
+    ("ImageIntensity", references.recolored(cv2.COLOR_BGR2HSV, 2), {"gamma_correction": 2.0}),
+    ("StandardLineart", references.standard_lineart, {}),
+    ("StandardLineart", references.standard_lineart, {"guassian_sigma": 2.5}),
 ]
 """Within one of 255, to which the reference cuts or rounds its result."""
 
@@ -104,14 +104,14 @@ def test_what_the_reference_cuts_to_8_bits_is_within_one_of_255(
 def test_xdog_differs_from_the_reference_only_where_fp32_rounds(threshold: int, way: str) -> None:
     images = photo()
     found = computed("ScribbleXDoG", images, threshold=threshold)
-    wanted = expected(annotators.xdog, images, threshold=threshold)
+    wanted = expected(references.xdog, images, threshold=threshold)
     assert 0.001 < wanted.mean() < 0.999
     assert (found != wanted).float().mean() < 1e-4
 
 
 def test_controlnet_aux_and_opencv_agree_on_canny(way: str) -> None:
     images = photo()
-    detect = annotators.controlnet_aux().CannyDetector()
+    detect = references.controlnet_aux().CannyDetector()
     sides = {"detect_resolution": 192, "image_resolution": 192}
     wanted = expected(lambda frame: detect(frame, 100, 200, output_type="np", **sides), images)
     assert torch.equal(computed("Canny", images).expand_as(wanted), wanted)
@@ -121,7 +121,7 @@ def test_controlnet_aux_and_opencv_agree_on_canny(way: str) -> None:
 def test_small_and_odd_pictures_are_no_special_case(shape: tuple[int, int], way: str) -> None:
     images = (torch.rand(1, *shape, 3, generator=torch.Generator().manual_seed(2)) * 255).round()
     images /= 255
-    rows = [("Canny", annotators.canny), ("Binary", annotators.binary)]
+    rows = [("Canny", references.canny), ("Binary", references.binary)]
     for name, reference in rows:
         found = computed(name, images)
         wanted = expected(reference, images, **defaults(METHODS[name]))
@@ -144,7 +144,7 @@ def test_edges_are_followed_to_their_ends() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(opencv, "_module", lambda: None)
         found = computed("Canny", images, **options)
-    assert torch.equal(found, expected(annotators.canny, images, **options))
+    assert torch.equal(found, expected(references.canny, images, **options))
 
 
 def test_otsu_is_opencvs() -> None:
