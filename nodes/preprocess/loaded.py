@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ...xpu_runtime import devices, host, managed_model
+from ...xpu_runtime.log import LOGGER
 from ..inference import casting, missing_ops, precision
 from ..inference.dry_run import Cost, without_numbers
 from ..inference.limits import FREE_SHARE
@@ -81,6 +82,9 @@ def network_of(
     if found is None:
         found = _prepared(network, network.load(paths), device, request, str(identity))
         _LOADED[key] = found
+        LOGGER.info(
+            "Preprocessing: %s: weights were read (%.0f MiB)", method.title, found.size / 2**20
+        )
     _keep(key, found)
     return found
 

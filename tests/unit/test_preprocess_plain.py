@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-import plain_references as references
 import cv2
 import networks
 import numpy as np
+import plain_references as references
 import pytest
 import torch
 from comfyui_ipex.nodes.preprocess.catalogue import METHODS
