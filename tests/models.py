@@ -21,7 +21,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-FOLDERS = ("checkpoints", "diffusion_models", "loras", "controlnet", "upscale_models", "vae")
+FOLDERS = (
+    "annotators",
+    "checkpoints",
+    "diffusion_models",
+    "loras",
+    "controlnet",
+    "upscale_models",
+    "vae",
+)
 
 # One level with one residual block and one transformer: the fewest that SD1.5's detection
 # takes. 320 channels and 768 context features are what makes it SD1.5.

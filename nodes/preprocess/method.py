@@ -108,6 +108,8 @@ class Method:
     multiple_of: int = 1
     takes_mask: bool = False
     gives_poses: bool = False
+    keeps_size: bool = False
+    """It works at the picture's own size: no resolution is asked for."""
     aliases: tuple[str, ...] = ()
     """Other names under which people search for it: the best-known pack's node ids."""
 
