@@ -10,24 +10,16 @@ by (Linux only), the result included.
 """
 
 import argparse
-import ctypes
-import datetime
-import importlib.metadata
 import json
 import os
-import platform
 import sys
-import time
-import types
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from measuring import MIB, Meter, heading, start_host
 from upscale_networks import descriptor, pictures
-
-REPOSITORY = Path(__file__).resolve().parent.parent
-MIB = 1 << 20
 
 CASES = ("compact:1024", "compact:2048", "compact:8x512", "rrdb:512", "rrdb:1024", "rrdb:8x512")
 
@@ -74,54 +66,6 @@ HEADER = (
     *("case", "dtype", "host s", "ours s", "speed", "host error", "ours error"),
     *("host peak MiB", "ours peak MiB", "predicted MiB", "peak / predicted", "output MiB"),
 )
-
-
-class Meter:
-    """Times calls and measures the memory that they take."""
-
-    def __init__(self, device: Any) -> None:
-        import torch
-
-        self.backend = None if device.type == "cpu" else getattr(torch, device.type)
-
-    def synchronize(self) -> None:
-        """Wait for the device."""
-        if self.backend is not None:
-            self.backend.synchronize()
-
-    def peak(self, call: Callable[[], Any]) -> tuple[float, Any]:
-        """MiB that `call` took at most beyond what was held, and its result."""
-        if self.backend is not None:
-            self.backend.empty_cache()
-            held = self.backend.memory_allocated()
-            self.backend.reset_peak_memory_stats()
-            result = call()
-            self.synchronize()
-            return (self.backend.max_memory_allocated() - held) / MIB, result
-        # What earlier calls left in the allocator would hide what this one takes.
-        ctypes.CDLL(None).malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")  # forget the highest resident size
-        held = _status("VmRSS")
-        result = call()
-        return (_status("VmHWM") - held) / MIB, result
-
-    def best(self, call: Callable[[], Any], repeats: int) -> float:
-        """Seconds of the fastest of `repeats` calls."""
-        seconds = []
-        for _ in range(repeats):
-            self.synchronize()
-            began = time.perf_counter()
-            call()
-            self.synchronize()
-            seconds.append(time.perf_counter() - began)
-        return min(seconds)
-
-
-def _status(field: str) -> int:
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith(field + ":"):
-            return int(line.split()[1]) * 1024
-    raise KeyError(field)
 
 
 def host_call(model: Any, images: Any, device: Any) -> Callable[[], Any]:
@@ -206,18 +150,6 @@ def error(result: Any, reference: Any) -> float:
     return float("nan") if reference is None else float((result - reference).abs().max() * 255)
 
 
-def start_host(tree: Path, cpu: bool) -> None:
-    """Make the host's modules and this extension's importable."""
-    sys.path.insert(0, str(tree))
-    package = types.ModuleType("comfyui_ipex")
-    package.__path__ = [str(REPOSITORY)]
-    sys.modules["comfyui_ipex"] = package
-    sys.argv = ["main.py", *(["--cpu"] if cpu else [])]
-    import comfy.options
-
-    comfy.options.enable_args_parsing()
-
-
 def main(arguments: Sequence[str]) -> int:
     """Measure, print the table, write it if asked to."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -234,15 +166,8 @@ def main(arguments: Sequence[str]) -> int:
     import torch
 
     device = torch.device(options.device)
-    names = {"cuda": lambda: torch.cuda.get_device_name(device), "cpu": platform.machine}
-    label = names.get(device.type, lambda: torch.xpu.get_device_name(device))()
     lines = [
-        f"{datetime.datetime.now(tz=datetime.timezone.utc).date()}, torch {torch.__version__}, "
-        f"spandrel {importlib.metadata.version('spandrel')}, {device} ({label}), "
-        f"{torch.get_num_threads()} CPU threads",
-        "",
-        f"`benchmarks/upscale.py {' '.join(arguments)}`",
-        "",
+        *heading(device, "benchmarks/upscale.py", list(arguments)),
         f"| {' | '.join(HEADER)} |",
         f"|{' --- |' * len(HEADER)}",
     ]

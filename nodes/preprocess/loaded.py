@@ -154,8 +154,8 @@ def _test_run(
     A network that finds nothing in the test picture gives the same hint in any dtype.
     """
     device = loaded.device
-    side = max(geometry(precision.CHECK_SIDE, precision.CHECK_SIDE, 0, method.multiple_of).padded)
-    picture = precision.test_picture(3, side)
+    size = geometry(*precision.CHECK_SIZE, 0, method.multiple_of).padded
+    picture = precision.test_picture(3, size)
     flat: list[bool] = []
     scales: list[float] = []
 
