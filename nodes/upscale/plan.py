@@ -20,7 +20,7 @@ SMALL_WORK = 1.1
 and large ones gain nothing."""
 
 SMALLEST_WINDOW = 256
-"""Tiles are not made smaller than this for the sake of memory that is there, in pixels."""
+"""Tiles are not made smaller than a square of this side for the sake of memory that is there."""
 
 BATCH_PIXELS = 1 << 19
 """Small pictures are batched up to about this many pixels: enough to keep a card busy, and few
@@ -151,11 +151,11 @@ def _planned_tiles(
     if _fits(canvas.padded, costs, limits, frames > 1):
         longest = max(canvas.padded)
         if limits.small and longest > SMALLEST_WINDOW:
-            # Two windows a side, the fewest, already cost (1 + 2 * halo / longest) ** 2.
-            found = halo(int(longest * (SMALL_WORK**0.5 - 1) / 2))
-            cut = _cut(canvas, found.pixels, costs, limits) if found.exact else None
-            if cut is not None and work(canvas, cut) <= SMALL_WORK:
-                return cut, found, False
+            # Two strips, the fewest, already cost 1 + 2 * halo / longest.
+            found = halo(int(longest * (SMALL_WORK - 1) / 2))
+            small = _small(canvas, found.pixels) if found.exact else None
+            if small is not None:
+                return small, found, False
         return whole, Halo(0, exact=True), False
     found = halo(None)
     cut = _cut(canvas, found.pixels, costs, limits)
@@ -172,13 +172,36 @@ def _planned_tiles(
     return cut, found, shortened
 
 
-def _cut(canvas: Canvas, halo: int, costs: Costs, limits: Limits) -> tuple[Tile, ...] | None:
-    """The largest windows that fit; where small ones are preferred, the smallest at little work."""
-    longest = max(canvas.padded)
+def _small(canvas: Canvas, halo: int) -> tuple[Tile, ...] | None:
+    """The smallest windows at little work: squares, or strips from side to side."""
+    height, width = canvas.padded
     best: tuple[Tile, ...] | None = None
-    last = None
+    for length, across in ((max(height, width), None), (height, width)):
+        if across is not None and canvas.needs.square:
+            continue
+        for count in range(2, _MOST_TILES):
+            try:
+                tiles = canvas.tiles(_side(length, count, halo), halo, across)
+            except ValueError:
+                break
+            pixels = tiles[0].window.pixels
+            if work(canvas, tiles) > SMALL_WORK or pixels < SMALLEST_WINDOW**2:
+                break
+            if best is None or pixels < best[0].window.pixels:
+                best = tiles
+    return best
+
+
+def _side(length: int, count: int, halo: int) -> int:
+    """Of `count` windows that share `length`."""
+    return -(-(length + (count - 1) * 2 * halo) // count)
+
+
+def _cut(canvas: Canvas, halo: int, costs: Costs, limits: Limits) -> tuple[Tile, ...] | None:
+    """The largest square windows that fit."""
+    longest = max(canvas.padded)
     for count in range(2, _MOST_TILES):
-        side = -(-(longest + (count - 1) * 2 * halo) // count)
+        side = _side(longest, count, halo)
         if count * side > _MOST_OVERLAP * longest:
             break
         try:
@@ -186,18 +209,9 @@ def _cut(canvas: Canvas, halo: int, costs: Costs, limits: Limits) -> tuple[Tile,
         except ValueError:
             break
         window = tiles[0].window
-        if window == last:
-            continue
-        last = window
-        if best is not None and (
-            work(canvas, tiles) > SMALL_WORK or max(window.height, window.width) < SMALLEST_WINDOW
-        ):
-            break
         if _fits((window.height, window.width), costs, limits, several=True):
-            best = tiles
-            if not limits.small:
-                break
-    return best
+            return tiles
+    return None
 
 
 def _fits(window: tuple[int, int], costs: Costs, limits: Limits, several: bool) -> bool:

@@ -76,15 +76,16 @@ class Canvas:
         """The picture as one tile."""
         return self.tiles(max(self.padded), 0)
 
-    def tiles(self, window: int, halo: int) -> tuple[Tile, ...]:
+    def tiles(self, window: int, halo: int, across: int | None = None) -> tuple[Tile, ...]:
         """The fewest tiles with windows of at most `window` a side, all of one size.
 
+        `across` is the most that a window may be wide, if that is not `window` too.
         `window` is raised to what the model needs, and lowered so that no tile is a sliver.
         Raises `ValueError` if `window` leaves nothing of a tile between two halos.
         """
         height, width = self.padded
         rows = _spans(height, window, halo, self.needs)
-        columns = _spans(width, window, halo, self.needs)
+        columns = _spans(width, across or window, halo, self.needs)
         picture = Box(0, self.height, 0, self.width)
         cut = (_tile(row, column, picture) for row in rows for column in columns)
         return tuple(tile for tile in cut if tile.core.height > 0 and tile.core.width > 0)

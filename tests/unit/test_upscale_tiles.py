@@ -128,6 +128,11 @@ def test_on_the_cpu_tiles_are_small_at_little_work() -> None:
     assert plan.batch == 1
     assert plan.work <= 1.1
     assert plan.cost.peak < 1024 * 1024 * 513 / 3
+    strips = choose(Canvas(1024, 1024), 1, lambda most: Halo(34, True), linear(513), limits)
+    assert [(t.window.height, t.window.width) for t in strips.tiles] == [(546, 1024)] * 2
+    assert strips.work <= 1.1
+    square = Canvas(1024, 1024, Needs(square=True))
+    assert len(choose(square, 1, lambda most: Halo(34, True), linear(513), limits).tiles) == 1
     far = choose(Canvas(1024, 1024), 1, lambda most: Halo(349, True), linear(513), limits)
     assert len(far.tiles) == 1
 
