@@ -44,7 +44,6 @@ TARGETS = [
     "controlnet_aux.hed:ControlNetHED_Apache2",
     "controlnet_aux.open_pose.body:bodypose_model",
     "controlnet_aux.segment_anything:SamDetector",
-    "controlnet_aux.midas.midas.dpt_depth:DPTDepthModel",
 ]
 
 
