@@ -71,11 +71,9 @@ def merging_and_hooks_keep_the_device() -> dict[str, Any]:
         "merge is on": str(placed.load_device),
     }
     hooks = nodes_hooks.CreateHookLora().create_hook(LORA, 0.8, 0.0)[0]
-    props = nodes_hooks.SetClipHooks()
-    hooked_clip = (getattr(props, "apply_hooks", None) or props.execute)(CLIP, True, False, hooks)[
-        0
-    ]
-    hooked = encoded(hooked_clip)
+    setter = nodes_hooks.SetClipHooks()
+    apply = getattr(setter, "apply_hooks", None) or setter.execute
+    hooked = encoded(apply(clip=CLIP, schedule_clip=False, apply_to_conds=True, hooks=hooks)[0])
     reference = sampled(MODEL, hooked)
     found["hooks"] = torch.equal(sampled(second, hooked), reference)
     found["hooks do something"] = not torch.equal(reference, sampled(MODEL))
