@@ -84,7 +84,7 @@ def merging_and_hooks_keep_the_device() -> dict[str, Any]:
 def a_clone_that_is_dropped_leaves_the_original_alone() -> dict[str, Any]:
     """The host keeps a dropped clone's weights loaded, and goes on with its parent."""
     plain = sampled(MODEL)
-    found = {}
+    found: dict[str, Any] = {}
     for name, prepare in {"plain": lambda m: m, "lora": with_lora}.items():
         placed = select(prepare(MODEL), "xpu:1")
         sampled(placed)
@@ -98,6 +98,12 @@ def a_clone_that_is_dropped_leaves_the_original_alone() -> dict[str, Any]:
             "where": where(MODEL),
             "entries": len(mm.current_loaded_models),
         }
+    latent = torch.zeros(1, 4, 8, 8)
+    with torch.inference_mode():
+        select(VAE, "cpu", "VAE").decode(latent)  # a copy, in another dtype
+        gc.collect()
+        select(VAE, "cpu", "VAE").decode(latent)
+    found["dead"] = sum(entry.model is None for entry in mm.current_loaded_models)
     mm.unload_all_models()
     return found
 
