@@ -38,7 +38,11 @@ def test_merging_and_hooks_keep_the_device(seen: dict[str, Any]) -> None:
 
 def test_a_clone_that_is_dropped_leaves_the_original_where_it_was(seen: dict[str, Any]) -> None:
     one = {"entry agrees with its model": True, "same": True, "where": ["xpu:0"], "entries": 1}
-    assert seen["a_clone_that_is_dropped_leaves_the_original_alone"] == {"plain": one, "lora": one}
+    assert seen["a_clone_that_is_dropped_leaves_the_original_alone"] == {
+        "plain": one,
+        "lora": one,
+        "dead": 0,
+    }
 
 
 def test_what_is_given_is_not_changed(seen: dict[str, Any]) -> None:

@@ -32,7 +32,7 @@ class Mode:
 
 
 MODES = {
-    "normal": Mode(("--normalvram",)),
+    "normal": Mode((), servers.TWO_CARDS),  # the server of test_workflows
     "lowvram": Mode(("--lowvram", "--reserve-vram", "1.1"), SMALL_CARDS, "loaded partially", False),
     "novram": Mode(("--novram",), log="loaded partially"),
 }
@@ -40,17 +40,20 @@ MODES = {
 COMPONENTS = {"model": "4", "clip": "5", "vae": "6", "controlnet": "8", "upscaler": "10"}
 """The nodes of the workflow `placed` that place them."""
 
+LARGER = {"unet_name": "mini_sd15_larger_unet.safetensors", "weight_dtype": "default"}
+
 PRODUCTS = ("aten::convolution_overrideable", "aten::addmm", "aten::mm", "aten::bmm")
 
 
 def placed(small: bool = True, **devices: str) -> dict[str, Any]:
     """The workflow with components on these devices; the ControlNet is with the model.
 
-    `small` takes the checkpoint's model, which is moved faster than the larger one.
+    `small` is the checkpoint's own model, which moves faster than the larger one.
     """
     workflow = servers.workflow("placed", "auto")
-    if small:
-        workflow["3"]["inputs"]["model"] = ["1", 0]
+    if not small:
+        workflow["2"] = {"class_type": "UNETLoader", "inputs": LARGER}
+        workflow["3"]["inputs"]["model"] = ["2", 0]
     workflow[COMPONENTS["controlnet"]]["inputs"]["device"] = "with model"
     for component, device in devices.items():
         workflow[COMPONENTS[component]]["inputs"]["device"] = device

@@ -14,7 +14,7 @@ _ROOTS: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 """By an anchor: a weak reference to the patcher that it stands for."""
 
 _TWINS: weakref.WeakKeyDictionary[Any, dict[Any, Any]] = weakref.WeakKeyDictionary()
-"""By a network: copies of it in other dtypes."""
+"""By a network: patchers of copies of it in other dtypes."""
 
 # What the host notes on a network about where it is loaded; a copy is nowhere yet.
 _NOTES = (
@@ -76,11 +76,11 @@ def recast(patcher: Any, dtype: Any, device: Any, offload_device: Any) -> Any:
     """
     twins = _TWINS.setdefault(patcher.model, {})
     if dtype not in twins:
-        twins[dtype] = copied(patcher.model, dtype)
-    cast = host.model_patcher_class()(twins[dtype], device, offload_device)
-    # As in `retarget`: the copy may be loaded for another device.
-    cast.patches_uuid = uuid.uuid5(patcher.patches_uuid, str(device))
+        twin = copied(patcher.model, dtype)
+        twins[dtype] = host.model_patcher_class()(twin, device, offload_device)
+    cast = retarget(twins[dtype], device, offload_device)
     cast.patches = {name: list(patches) for name, patches in patcher.patches.items()}
+    cast.patches_uuid = uuid.uuid5(cast.patches_uuid, str(patcher.patches_uuid))
     return cast
 
 

@@ -71,11 +71,9 @@ def merging_and_hooks_keep_the_device() -> dict[str, Any]:
         "merge is on": str(placed.load_device),
     }
     hooks = nodes_hooks.CreateHookLora().create_hook(LORA, 0.8, 0.0)[0]
-    props = nodes_hooks.SetClipHooks()
-    hooked_clip = (getattr(props, "apply_hooks", None) or props.execute)(CLIP, True, False, hooks)[
-        0
-    ]
-    hooked = encoded(hooked_clip)
+    setter = nodes_hooks.SetClipHooks()
+    apply = getattr(setter, "apply_hooks", None) or setter.execute
+    hooked = encoded(apply(clip=CLIP, schedule_clip=False, apply_to_conds=True, hooks=hooks)[0])
     reference = sampled(MODEL, hooked)
     found["hooks"] = torch.equal(sampled(second, hooked), reference)
     found["hooks do something"] = not torch.equal(reference, sampled(MODEL))
@@ -86,7 +84,7 @@ def merging_and_hooks_keep_the_device() -> dict[str, Any]:
 def a_clone_that_is_dropped_leaves_the_original_alone() -> dict[str, Any]:
     """The host keeps a dropped clone's weights loaded, and goes on with its parent."""
     plain = sampled(MODEL)
-    found = {}
+    found: dict[str, Any] = {}
     for name, prepare in {"plain": lambda m: m, "lora": with_lora}.items():
         placed = select(prepare(MODEL), "xpu:1")
         sampled(placed)
@@ -100,6 +98,12 @@ def a_clone_that_is_dropped_leaves_the_original_alone() -> dict[str, Any]:
             "where": where(MODEL),
             "entries": len(mm.current_loaded_models),
         }
+    latent = torch.zeros(1, 4, 8, 8)
+    with torch.inference_mode():
+        select(VAE, "cpu", "VAE").decode(latent)  # a copy, in another dtype
+        gc.collect()
+        select(VAE, "cpu", "VAE").decode(latent)
+    found["dead"] = sum(entry.model is None for entry in mm.current_loaded_models)
     mm.unload_all_models()
     return found
 
