@@ -64,6 +64,6 @@ def _gathered(taps: Tensor, weights: Tensor, given: int) -> Tensor:
 
 def apply(maps: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """`maps` [..., H, W], resampled: `rows` [height, H] and `columns` [width, W]."""
-    rows = rows.to(device=maps.device, dtype=maps.dtype)
-    columns = columns.to(device=maps.device, dtype=maps.dtype)
+    # In two steps: fp64 must not get onto a device.
+    rows, columns = (matrix.to(maps.dtype).to(maps.device) for matrix in (rows, columns))
     return rows @ maps @ columns.T
