@@ -11,6 +11,7 @@ from typing import Any
 import depth_anything_original as original
 import pytest
 import torch
+import xpu_emulator
 from annotators import as_bytes, batch, defaults, off_by, pictures, random_weights, save, sharing
 from comfyui_ipex.nodes.inference import casting
 from comfyui_ipex.nodes.inference.dry_run import cost_of, without_numbers
@@ -27,6 +28,10 @@ GATED = Size(64, 4, (1, 2, 3, 4), (8, 16, 24, 32), 16, gated=True)
 
 @pytest.fixture(scope="module", autouse=True)
 def _no_gradients() -> Any:
+    # transformers has torch decide whether there is an XPU. The emulated ones, which other tests
+    # of this process may want, have to be there before.
+    if not xpu_emulator.is_installed():
+        xpu_emulator.install([])
     with torch.inference_mode():
         yield
 

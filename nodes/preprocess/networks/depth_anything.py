@@ -220,36 +220,44 @@ def loader(size: Size) -> Callable[[Paths], nn.Module]:
 
 _NON_COMMERCIAL = "CC-BY-NC-4.0: not for commercial use"
 
+
+def _file(
+    size: str, letter: str, revision: str, count: int | None, sha256: str | None
+) -> WeightFile:
+    return WeightFile(
+        f"depth-anything/Depth-Anything-V2-{size}",
+        f"depth_anything_v2_vit{letter}.pth",
+        revision,
+        count,
+        sha256,
+        "depth_anything_v2",
+        "Apache-2.0" if letter == "s" else _NON_COMMERCIAL,
+    )
+
+
 FILES = {
-    "small": WeightFile(
-        "depth-anything/Depth-Anything-V2-Small",
-        "depth_anything_v2_vits.pth",
-        "main",
-        a1111_folder="depth_anything_v2",
-        licence="Apache-2.0",
+    "small": _file(
+        "Small",
+        "s",
+        "03876f8651c73a60fe4c2c48294e09fcb6838fcf",
+        99218434,
+        "715fade13be8f229f8a70cc02066f656f2423a59effd0579197bbf57860e1378",
     ),
-    "base": WeightFile(
-        "depth-anything/Depth-Anything-V2-Base",
-        "depth_anything_v2_vitb.pth",
-        "main",
-        sha256="0d2b7002e62d39d655571c371333340bd88f67ab95050c03591555aa05645328",
-        a1111_folder="depth_anything_v2",
-        licence=_NON_COMMERCIAL,
+    "base": _file(
+        "Base",
+        "b",
+        "a4e71a6c2ce52fe50df0f212066b0d4a87be9b5e",
+        389961218,
+        "0d2b7002e62d39d655571c371333340bd88f67ab95050c03591555aa05645328",
     ),
-    "large": WeightFile(
-        "depth-anything/Depth-Anything-V2-Large",
-        "depth_anything_v2_vitl.pth",
-        "main",
-        a1111_folder="depth_anything_v2",
-        licence=_NON_COMMERCIAL,
+    "large": _file(
+        "Large",
+        "l",
+        "cbbb86a30ce19b5684b7a05155dc7e6cbc7685b9",
+        1341395338,
+        "a7ea19fa0ed99244e67b624c72b8580b7e9553043245905be58796a608eb9345",
     ),
-    "giant": WeightFile(
-        "depth-anything/Depth-Anything-V2-Giant",
-        "depth_anything_v2_vitg.pth",
-        "main",
-        a1111_folder="depth_anything_v2",
-        licence=_NON_COMMERCIAL,
-    ),
+    "giant": _file("Giant", "g", "main", None, None),
 }
 
 METHODS = (

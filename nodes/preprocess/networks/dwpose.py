@@ -212,7 +212,9 @@ def _person(table: np.ndarray, height: int, width: int, options: Mapping[str, An
     )
 
 
-DETECTOR = WeightFile("hr16/yolox-onnx", "yolox_l.torchscript.pt", "main", licence="Apache-2.0")
+DETECTOR = WeightFile(
+    "hr16/yolox-onnx", "yolox_l.torchscript.pt", "main", 217697649, licence="Apache-2.0"
+)
 ESTIMATOR = WeightFile(
     "hr16/DWPose-TorchScript-BatchSize5",
     "dw-ll_ucoco_384_bs5.torchscript.pt",

@@ -87,7 +87,6 @@ METHODS = (
                         ANNOTATORS[1],
                         sha256="1d696b2ef3e8336b057d0c15bc82d2fecef821bfebe5ef9d7671a5ec5dde520b",
                         a1111_folder="leres",
-                        licence="CC0-1.0",
                     ),
                 ),
                 load,

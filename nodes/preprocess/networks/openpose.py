@@ -6,8 +6,7 @@ looked at (`resampling`).
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,11 +17,11 @@ from ...inference.weight_files import load_state_dict
 from ..controlnet_aux import network_class
 from ..method import Batch, Hint, Method, Network, Option, Paths, WeightFile
 from . import resampling
-from .body_parts import Box, face_box, hand_boxes
 from .depth_maps import ANNOTATORS
 from .filling import fill
+from .hands_and_faces import hands_and_faces
 from .people import PARTS, Field, Peaks, group
-from .skeletons import Drawing, Person, Point, Points, draw, pose_of
+from .skeletons import Drawing, Person, Points, draw, pose_of
 
 _BODY_HEIGHT = 184
 """Half the boxes of 368 pixels that the body's network was trained with."""
@@ -30,13 +29,6 @@ _STRIDE = 8
 _LEAST_PEAK = 0.1
 _SIGMA = 3.0
 _RADIUS = 12
-
-_HAND_SIDES = (184, 368, 552, 736)
-_HAND_MAP = 128
-_HAND_BLUR = 0.8
-_HAND_JOINTS = 21
-_FACE_SIDE = 384
-_LEAST_HEAT = 0.05
 
 
 class OpenPose(nn.Module):
@@ -71,31 +63,14 @@ def load(paths: Paths) -> nn.Module:
     return network.eval()
 
 
-@dataclass(frozen=True)
-class Crop:
-    """A part of one picture, and whose it is."""
-
-    picture: int
-    person: int
-    name: str
-    box: Box
-
-
 def run(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
     """Skeletons on black, and their points."""
     assert network is not None
     pictures = batch.images.flip(1) * (255 / 256) - 0.5
     height, width = pictures.shape[2:]
     crowd = bodies(network, pictures)
-    crops = _crops(crowd, height, width, options)
     budget = pictures.shape[0] * math.ceil(width / height * _BODY_HEIGHT) * _BODY_HEIGHT
-    parts: dict[tuple[int, int], dict[str, Points]] = {}
-    for find, chosen in (
-        (_hands, [crop for crop in crops if crop.name != "face"]),
-        (_faces, [crop for crop in crops if crop.name == "face"]),
-    ):
-        for crop, points in _found(find, network, pictures, chosen, budget):
-            parts.setdefault((crop.picture, crop.person), {})[crop.name] = points
+    parts = hands_and_faces(network, pictures, crowd, options, budget)
     people = [
         tuple(
             Person(_relative(points, height, width), **parts.get((picture, number), {}))
@@ -133,17 +108,8 @@ def bodies(network: nn.Module, pictures: Tensor) -> list[list[Points]]:
     seen = resampling.apply(pictures, *resampling.resize((height, width), small))
     padding = (-small[1] % _STRIDE, -small[0] % _STRIDE)
     affinities, heat = network(nn.functional.pad(seen, (0, padding[0], 0, padding[1])))
-    rows, columns = _enlarging(tuple(heat.shape[2:]), small, (height, width))
+    rows, columns = resampling.enlarging(tuple(heat.shape[2:]), small, (height, width), _STRIDE)
     return decoded(affinities, heat, rows, columns)
-
-
-def _enlarging(
-    mapped: tuple[int, ...], small: tuple[int, int], size: tuple[int, int]
-) -> tuple[Tensor, Tensor]:
-    """From a map to the picture: eight times as large, without the padding, to the size."""
-    stretched = [resampling.lanczos(n, n * _STRIDE)[:m] for n, m in zip(mapped, small, strict=True)]
-    last = resampling.resize(small, size)
-    return last[0] @ stretched[0], last[1] @ stretched[1]
 
 
 def decoded(affinities: Tensor, heat: Tensor, rows: Tensor, columns: Tensor) -> list[list[Points]]:
@@ -189,103 +155,6 @@ def _maxima(warmth: Tensor) -> Tensor:
     for one in (around[:, 1:-1, :-2], around[:, 1:-1, 2:]):
         mask &= warmth >= one
     return mask
-
-
-def _crops(
-    crowd: Sequence[Sequence[Points]], height: int, width: int, options: Mapping[str, Any]
-) -> list[Crop]:
-    crops = []
-    for picture, found in enumerate(crowd):
-        for person, points in enumerate(found):
-            if options["detect_hand"]:
-                boxes = hand_boxes(points, height, width)
-                crops += [Crop(picture, person, name, box) for name, box in boxes.items()]
-            box = face_box(points, height, width) if options["detect_face"] else None
-            if box is not None:
-                crops.append(Crop(picture, person, "face", box))
-    return crops
-
-
-Finder = Callable[[nn.Module, list[Tensor], int], list[list[Point]]]
-
-
-def _found(
-    find: Finder, network: nn.Module, pictures: Tensor, crops: Sequence[Crop], budget: int
-) -> Iterator[tuple[Crop, Points]]:
-    """The points of hands or faces. `budget`: pixels in one call."""
-    height, width = pictures.shape[2:]
-    cut = [crop.box.of(pictures[crop.picture]) for crop in crops]
-    for crop, points in zip(crops, find(network, cut, budget), strict=True):
-        if points:
-            yield crop, tuple(crop.box.placed(point, height, width) for point in points)
-
-
-def _hands(network: nn.Module, cut: list[Tensor], budget: int) -> list[list[Point]]:
-    total: list[Tensor] = []
-    for side in _HAND_SIDES:
-        seen = [_blurred_to(one, side) for one in cut]
-        warmth = _in_parts(network, "hand", seen, max(1, budget // side**2))
-        enlarging, _ = _enlarging((side // _STRIDE,) * 2, (side, side), (_HAND_MAP, _HAND_MAP))
-        heat = [resampling.apply(one[:_HAND_JOINTS], enlarging, enlarging) for one in warmth]
-        total = [a + b for a, b in zip(total, heat, strict=True)] if total else heat
-    return [
-        joints((one / len(_HAND_SIDES)).cpu().numpy(), tuple(source.shape[1:]))
-        for one, source in zip(total, cut, strict=True)
-    ]
-
-
-def _blurred_to(one: Tensor, side: int) -> Tensor:
-    rows, columns = (
-        matrix @ resampling.blur(length, _HAND_BLUR, 3, edge_twice=False)
-        for matrix, length in zip(
-            resampling.resize(tuple(one.shape[1:]), (side, side)), one.shape[1:], strict=True
-        )
-    )
-    return resampling.apply(one, rows, columns)
-
-
-def joints(heat: np.ndarray, size: tuple[int, ...]) -> list[Point]:
-    """The pixels of a hand's joints from heat maps [21, 128, 128]; (0, 0) where there is none.
-
-    Of each map the warmest of the patches above a threshold counts.
-    """
-    from scipy import ndimage
-
-    found: list[Point] = []
-    for warmth in heat.astype(np.float64):
-        smooth = ndimage.gaussian_filter(warmth, sigma=_SIGMA)
-        patches, count = ndimage.label(smooth > _LEAST_HEAT, structure=np.ones((3, 3)))
-        if not count:
-            found.append((0, 0))
-            continue
-        best = int(np.argmax(ndimage.sum_labels(warmth, patches, np.arange(1, count + 1)))) + 1
-        inside = np.where(patches == best, warmth, 0)
-        y, x = np.unravel_index(inside.argmax(), inside.shape)
-        found.append((int(x * size[1] / _HAND_MAP), int(y * size[0] / _HAND_MAP)))
-    return found
-
-
-def _faces(network: nn.Module, cut: list[Tensor], budget: int) -> list[list[Point]]:
-    side = (_FACE_SIDE, _FACE_SIDE)
-    seen = [resampling.apply(one, *resampling.resize(tuple(one.shape[1:]), side)) for one in cut]
-    heat = _in_parts(network, "face", seen, max(1, budget // _FACE_SIDE**2))
-    return [warmest(one, tuple(source.shape[1:])) for one, source in zip(heat, cut, strict=True)]
-
-
-def warmest(heat: Tensor, size: tuple[int, ...]) -> list[Point]:
-    """The pixel of each map's greatest value, of the maps [C, h, w] that have one that counts."""
-    full = nn.functional.interpolate(heat[None], size, mode="bilinear", align_corners=True)[0]
-    value, place = full.flatten(1).max(1)
-    kept = place[value > _LEAST_HEAT].cpu().tolist()
-    return [(index % size[1], index // size[1]) for index in kept]
-
-
-def _in_parts(network: nn.Module, part: str, seen: list[Tensor], most: int) -> list[Tensor]:
-    """The heat maps of pictures of one size, at most `most` in a call."""
-    found: list[Tensor] = []
-    for first in range(0, len(seen), most):
-        found += network(torch.stack(seen[first : first + most]), part)[0].unbind()
-    return found
 
 
 _LICENCE = "CMU OpenPose: for academic or non-profit, non-commercial research only"

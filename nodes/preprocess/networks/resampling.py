@@ -62,8 +62,18 @@ def _gathered(taps: Tensor, weights: Tensor, given: int) -> Tensor:
     return matrix
 
 
+def enlarging(
+    mapped: tuple[int, ...], small: tuple[int, int], size: tuple[int, int], stride: int
+) -> tuple[Tensor, Tensor]:
+    """From a network's map to a picture of `size`: `stride` times as large, then without what
+    was padded to the `small` picture that the network saw, then like `resize`."""
+    stretched = [lanczos(n, n * stride)[:m] for n, m in zip(mapped, small, strict=True)]
+    last = resize(small, size)
+    return last[0] @ stretched[0], last[1] @ stretched[1]
+
+
 def apply(maps: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """`maps` [..., H, W], resampled: `rows` [height, H] and `columns` [width, W]."""
-    rows = rows.to(device=maps.device, dtype=maps.dtype)
-    columns = columns.to(device=maps.device, dtype=maps.dtype)
+    # In two steps: fp64 must not get onto a device.
+    rows, columns = (matrix.to(maps.dtype).to(maps.device) for matrix in (rows, columns))
     return rows @ maps @ columns.T

@@ -36,6 +36,24 @@ _NEAREST, _FARTHEST = 0.02, 0.85
 _GAMMA = 2.2
 
 
+class _Indices(dict[str, Tensor]):
+    """Which relative position each pair of patches has, by the size, on one device.
+
+    All layers share them. The package keeps each layer's on the CPU, and copies them in each call.
+    """
+
+    device = torch.device("cpu")
+
+    def __setitem__(self, size: str, index: Tensor) -> None:
+        super().__setitem__(size, index.to(self.device))
+
+    def move(self, device: torch.device) -> None:
+        """Be on `device`; what is elsewhere is forgotten."""
+        if device != self.device:
+            self.clear()
+            self.device = device
+
+
 class Zoe(nn.Module):
     """Pictures [N, 3, H, W] from 0 to 1 to distances [N, 1, H, W] in metres.
 
@@ -50,10 +68,15 @@ class Zoe(nn.Module):
         midas = network_class(f"{_MODELS}.base_models.midas:MidasCore")
         core = midas(depth(backbone=backbone), img_size=list(size), keep_aspect_ratio=True)
         core.set_output_channels("DPT_BEiT_L_384")
+        core.prep.normalization = _centred
+        self.indices = _Indices()
+        for block in core.core.pretrained.model.blocks:
+            block.attn.relative_position_indices = self.indices
         self.network = network_class(f"{_MODELS}.zoedepth.zoedepth_v1:ZoeDepth")(core, **_SETTINGS)
 
     def forward(self, pictures: Tensor) -> Tensor:
         """The greater, the farther."""
+        self.indices.move(pictures.device)
         core = self.network.core
         kept = network_class(f"{_MIDAS}.backbones.utils:activations")
         core.core.pretrained.activations = kept
@@ -65,6 +88,11 @@ class Zoe(nn.Module):
         finally:
             kept.clear()
             core.core_out.clear()
+
+
+def _centred(pictures: Tensor) -> Tensor:
+    """From -1 to 1. torchvision's own function waits for the device at each call."""
+    return pictures * 2 - 1
 
 
 def load(paths: Paths) -> nn.Module:
