@@ -86,7 +86,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("emulator"))
             continue
         if item.path.parent.name == "patches":
-            item.add_marker(pytest.mark.xdist_group("patches"))
+            shared = "servers" if "pool" in item.fixturenames else item.path.stem
+            item.add_marker(pytest.mark.xdist_group(f"patches {shared}"))
             continue
         callspec = getattr(item, "callspec", None)
         if callspec is not None and "host_version" in callspec.params:

@@ -1,10 +1,10 @@
 """Runs inside a host's process: what does it decide about each device?
 
 usage: decisions.py EXTENSION CARDS [ARGUMENT ...]        (working directory: the host's tree)
-Prints one line of JSON: {"CARD | QUESTION": ANSWER}. The ARGUMENTs are the host's own.
-EXTENSION is this extension's folder, or "bare" to leave it out. CARDS is "intel": emulated cards
-one after the other in one process, or "both": an emulated B580 beside a CUDA card that is faked
-(`FakeCuda`), since no torch holds both.
+Prints one line of JSON: {"CARD | QUESTION": ANSWER}. EXTENSION is this extension's folder, or
+"bare" to leave it out. CARDS is "intel": emulated cards one after the other in one process, or
+"both": an emulated B580 beside a CUDA card that is faked (`FakeCuda`), since no torch holds both.
+The ARGUMENTs are the host's own.
 """
 
 import asyncio
