@@ -109,7 +109,10 @@ def _keep(key: Any, loaded: Loaded) -> None:
     _KEPT[key] = loaded
     _KEPT.move_to_end(key)
     while len(_KEPT) > 1 and sum(one.size for one in _KEPT.values()) > KEPT_BYTES:
-        _KEPT.popitem(last=False)
+        _, dropped = _KEPT.popitem(last=False)
+        # Reference cycles in a network would hold its memory on the card for a while; whoever
+        # else holds it has it loaded again.
+        host.unload(dropped.patcher)
 
 
 def callables(module: nn.Module) -> list[nn.Module]:
@@ -165,10 +168,14 @@ def _test_run(
         if dtype != torch.float32:
             module.to(memory_format=torch.channels_last)
         batch = Batch(picture.to(device), 0, picture[:, :1].to(device))
-        with torch.inference_mode(), recorded(module) as said:
-            pictures = missing_ops.complete(
-                device, lambda: method.run(module, batch, options)
-            ).pictures.float()
+        try:
+            with torch.inference_mode(), recorded(module) as said:
+                pictures = missing_ops.complete(
+                    device, lambda: method.run(module, batch, options)
+                ).pictures.float()
+        finally:
+            # A copy in a reference cycle would hold its memory on the card for a while.
+            module.to("meta")
         if not flat:
             flat.append(bool(pictures.amax() == pictures.amin()))
             scales.extend(max(float(one.abs().amax()), 1e-6) for one in said if one.numel())

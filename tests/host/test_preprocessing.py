@@ -33,7 +33,7 @@ def test_weights_are_read_once_and_leave_with_all_others(seen: dict[str, Any]) -
 
 
 def test_networks_beyond_what_is_kept_are_let_go(seen: dict[str, Any]) -> None:
-    assert seen["old_networks_are_let_go"] == {"kept": 2, "left": 0}
+    assert seen["old_networks_are_let_go"] == {"kept": 2, "left": 0, "on the card": True}
 
 
 def test_after_an_error_or_an_interrupt_nothing_is_on_the_card(seen: dict[str, Any]) -> None:
@@ -55,6 +55,7 @@ def test_half_precision_is_checked_once_and_refused_where_it_is_wrong(
     seen: dict[str, Any],
 ) -> None:
     assert seen["half_precision_is_checked_once"] == {
+        "left": 0,
         "dtype": "torch.float16",
         "close": True,
         "differs": True,
