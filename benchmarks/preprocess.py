@@ -34,13 +34,23 @@ class Case:
     """What makes the network of each weight file: module and class, or a function below."""
     named: Mapping[str, str] = field(default_factory=dict)
     """What `from_pretrained` has to be told."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """What it is called with, so that it does what our default options say."""
     sized: bool = True
     """Whether the detector takes `image_resolution`."""
 
 
 CASES: dict[str, Case] = {
-    "HED": Case("hed:HEDdetector", {"ControlNetHED.pth": "hed:ControlNetHED_Apache2"}),
-    "PiDiNet": Case("pidi:PidiNetDetector", {"table5_pidinet.pth": "pidi.model:pidinet"}),
+    "HED": Case(
+        "hed:HEDdetector",
+        {"ControlNetHED.pth": "hed:ControlNetHED_Apache2"},
+        settings={"safe": True},
+    ),
+    "PiDiNet": Case(
+        "pidi:PidiNetDetector",
+        {"table5_pidinet.pth": "pidi.model:pidinet"},
+        settings={"safe": True},
+    ),
     "TEED": Case(
         "teed:TEEDdetector",
         {"7_model.pth": "teed.ted:TED"},
@@ -141,7 +151,7 @@ def theirs(case: Case, folder: Path, device: Any, images: Any) -> Callable[[], A
 
     def run() -> Any:
         frames = (images * 255).round().byte().numpy()
-        made = [detector(frame, output_type="np", **size) for frame in frames]
+        made = [detector(frame, output_type="np", **size, **case.settings) for frame in frames]
         return torch.from_numpy(np.stack(made)).float() / 255
 
     return run
@@ -187,7 +197,7 @@ def measure(name: str, device: Any, precision: str, frames: int, repeats: int) -
         known = loaded.network_of(method, options, device, precision, find)
         known.module.to(device)
         batch = Batch(
-            images.to(device).movedim(-1, 1).contiguous(memory_format=torch.channels_last)
+            images.to(device).movedim(-1, 1).contiguous(memory_format=known.network.layout)
         )
         alone = meter.best(lambda: method.run(known.module, batch, options), repeats)
         difference = (result[..., :1] - expected[..., :1]).abs() * 255

@@ -36,7 +36,7 @@ class Loaded:
     module: nn.Module
     patcher: Any
     """The host's handle on its memory."""
-    half: bool
+    network: Network
     request: str
     """The precision that the user asked for."""
     identity: str
@@ -102,7 +102,7 @@ def _prepared(
     weights = (*module.parameters(), *module.buffers())
     size = sum(weight.numel() * weight.element_size() for weight in weights)
     patcher = managed_model.managed(module, device)
-    return Loaded(module, patcher, network.half, request, identity, size)
+    return Loaded(module, patcher, network, request, identity, size)
 
 
 def _keep(key: Any, loaded: Loaded) -> None:
@@ -126,7 +126,7 @@ def settle(loaded: Loaded, method: Method, options: Mapping[str, Any]) -> torch.
     """The dtype that the network computes in; decided, and its weights cast, the first time."""
     if loaded.dtype is not None:
         return loaded.dtype
-    support = Support(loaded.half, loaded.half)
+    support = Support(loaded.network.half, loaded.network.half)
     if loaded.device.type == devices.CPU:
         support &= precision.cpu_support()
     else:
@@ -142,7 +142,7 @@ def settle(loaded: Loaded, method: Method, options: Mapping[str, Any]) -> torch.
     host.unload(loaded.patcher)
     loaded.module.to(loaded.dtype)
     if loaded.dtype != torch.float32:
-        loaded.module.to(memory_format=torch.channels_last)
+        loaded.module.to(memory_format=loaded.network.layout)
     loaded.patcher.size = 0  # of the weights; the host asks for it anew
     with contextlib.suppress(RuntimeError, TypeError, AttributeError):  # TorchScript has none
         loaded.twin = without_numbers(loaded.module)
@@ -152,36 +152,31 @@ def settle(loaded: Loaded, method: Method, options: Mapping[str, Any]) -> torch.
 def _test_run(
     loaded: Loaded, method: Method, options: Mapping[str, Any]
 ) -> Callable[[torch.dtype], Tensor]:
-    """The hint for a test picture by dtype, and what the network says where that is flat.
+    """By dtype, what the network says of a test picture, as shares of the most that it says.
 
-    A network that finds nothing in the test picture gives the same hint in any dtype.
+    The hint itself would not do: it may be black, or cut to a few shades that the least
+    difference moves by one.
     """
     device = loaded.device
     size = geometry(*precision.CHECK_SIZE, 0, method.multiple_of).padded
     picture = precision.test_picture(3, size)
-    flat: list[bool] = []
     scales: list[float] = []
 
     def run(dtype: torch.dtype) -> Tensor:
         make_room(device, 2 * loaded.size)
         module = copy.deepcopy(loaded.module).to(device, dtype)
         if dtype != torch.float32:
-            module.to(memory_format=torch.channels_last)
+            module.to(memory_format=loaded.network.layout)
         batch = Batch(picture.to(device), 0, picture[:, :1].to(device))
         try:
             with torch.inference_mode(), recorded(module) as said:
-                pictures = missing_ops.complete(
-                    device, lambda: method.run(module, batch, options)
-                ).pictures.float()
+                missing_ops.complete(device, lambda: method.run(module, batch, options))
         finally:
             # A copy in a reference cycle would hold its memory on the card for a while.
             module.to("meta")
-        if not flat:
-            flat.append(bool(pictures.amax() == pictures.amin()))
-            scales.extend(max(float(one.abs().amax()), 1e-6) for one in said if one.numel())
-        if not flat[0]:
-            return pictures.cpu()
         said = [one for one in said if one.numel()]
+        if not scales:
+            scales.extend(max(float(one.abs().amax()), 1e-6) for one in said)
         return torch.cat([(one / by).flatten().cpu() for one, by in zip(said, scales, strict=True)])
 
     return run

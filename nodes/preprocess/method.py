@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
 
@@ -57,6 +58,16 @@ class Network:
     half: bool = True
     """Whether it may compute in half precision, if the check against fp32 passes. It is called
     with fp32 all the same, and gives fp32 back: `inference.casting` is attached to it."""
+    channels_last: bool = True
+    """Whether it is called in this memory format: convolutions are faster so, but instance
+    norms copy all that they get to and fro."""
+
+    @property
+    def layout(self) -> "torch.memory_format":
+        """Of its weights and its pictures."""
+        import torch
+
+        return torch.channels_last if self.channels_last else torch.contiguous_format
 
 
 @dataclass(frozen=True)

@@ -68,9 +68,9 @@ def step(job: Job, pixels: Tensor, masks: Tensor | None, first: int = 0) -> Hint
     sizes = job.sizes
     images = geometry.prepared(geometry.rgb(pixels.movedim(-1, 1)), sizes)
     del pixels
-    if job.network is not None:
-        # Convolutions are faster so, on CPUs too.
-        images = images.contiguous(memory_format=torch.channels_last)
+    row = job.method.network(job.options)
+    if row is not None:
+        images = images.contiguous(memory_format=row.layout)
     if masks is not None:
         masks = _fitted(masks, sizes)
     hint = job.method.run(job.network, Batch(images, first, masks), job.options)

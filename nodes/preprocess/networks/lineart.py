@@ -25,7 +25,7 @@ def _network(file: WeightFile) -> Network:
     def load(paths: Paths) -> nn.Module:
         return network_of(paths[file.name])
 
-    return Network((file,), load)
+    return Network((file,), load, channels_last=False)
 
 
 def run(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:

@@ -60,7 +60,7 @@ METHODS = (
         group="lines",
         description="Lines of anime and other drawings (Anime2Sketch).",
         run=run,
-        networks={"": Network((annotators.LINEART_ANIME,), load)},
+        networks={"": Network((annotators.LINEART_ANIME,), load, channels_last=False)},
         multiple_of=MULTIPLE,
         aliases=("AnimeLineArtPreprocessor", "lineart_anime"),
     ),
