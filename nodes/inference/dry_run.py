@@ -40,10 +40,16 @@ class Cost:
         return Cost(int(self.peak * factor), int(self.largest * factor))
 
 
-def cost_of(call: Callable[[Tensor], Any], image: Tensor, weights: nn.Module | None = None) -> Cost:
+def cost_of(
+    call: Callable[[Tensor], Any],
+    image: Tensor,
+    weights: nn.Module | None = None,
+    on_cpu: bool = False,
+) -> Cost:
     """What `call(image)` takes; on the meta device nothing is computed.
 
     Views of the tensors that `weights` holds, which may be on the meta device, take nothing.
+    `on_cpu` says that it is the cost on a CPU that is asked for.
     """
     # torch imports this module on demand; the host may not have done so yet.
     from torch.utils._python_dispatch import TorchDispatchMode
@@ -56,7 +62,7 @@ def cost_of(call: Callable[[Tensor], Any], image: Tensor, weights: nn.Module | N
         ) -> Any:
             result = func(*args, **(kwargs or {}))
             account.take(result)
-            if func.__name__.startswith(_COPYING):
+            if not on_cpu and func.__name__.startswith(_COPYING):
                 account.note_copy(result)
             return result
 

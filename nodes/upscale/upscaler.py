@@ -239,6 +239,7 @@ def costs_of(descriptor: Any, known: Upscaler, picture_channels: int) -> Costs:
     """What calls for pictures of so many channels take, found by dry runs and remembered."""
     job = job_of(known.twin, known)
     way = passes(picture_channels, *job.channels)[0]
+    on_cpu = job.device.type == devices.CPU
 
     def cost(height: int, width: int, batch: int, several: bool) -> Cost:
         key = (height, width, batch, way)
@@ -246,7 +247,9 @@ def costs_of(descriptor: Any, known: Upscaler, picture_channels: int) -> Costs:
             pixels = torch.empty(batch, height, width, len(way.sources), device="meta")
             twin = known.twin.model
             with kept(twin):
-                known.costs[key] = cost_of(lambda image: step(job, way, image), pixels, twin)
+                known.costs[key] = cost_of(
+                    lambda image: step(job, way, image), pixels, twin, on_cpu
+                )
         return with_transfers(known.costs[key], job, way, height * width * batch, several)
 
     return cost
