@@ -77,7 +77,7 @@ def _prepare_package() -> None:
     try:
         folder = metadata.distribution(DISTRIBUTION).locate_file(PACKAGE)
     except metadata.PackageNotFoundError as error:
-        raise NetworkPackageError("that is not installed") from error
+        raise NetworkPackageError("it is not installed") from error
     package = ModuleType(_ALIAS, f"The parts of {DISTRIBUTION}, without its __init__.")
     package.__path__ = [str(folder)]
     sys.modules[_ALIAS] = package
