@@ -18,7 +18,7 @@ from ..controlnet_aux import network_class
 from ..method import Batch, Hint, Method, Network, Option, Paths, WeightFile
 from . import resampling
 from .depth_maps import ANNOTATORS
-from .filling import fill
+from .filling import fill, unfilled
 from .hands_and_faces import hands_and_faces
 from .people import PARTS, Field, Peaks, group
 from .skeletons import OFF, ON, Drawing, Person, Points, draw, pose_of
@@ -49,8 +49,7 @@ class OpenPose(nn.Module):
 
 def load(paths: Paths) -> nn.Module:
     """The three networks from their files."""
-    with torch.device("meta"):
-        network = OpenPose()
+    network = unfilled(OpenPose)
     for part, name in (("body", BODY), ("hand", HAND), ("face", FACE)):
         path = paths[name.name]
         module = getattr(network, part)
