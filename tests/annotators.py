@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from comfyui_ipex.nodes.preprocess.method import Batch, Method
+from comfyui_ipex.nodes.preprocess.networks import zoe
 from networks import photo
 from torch import Tensor, nn
 
@@ -68,6 +69,17 @@ def off_by(ours: Tensor, reference: np.ndarray) -> float:
 def defaults(method: Method) -> dict[str, Any]:
     """A method's options at their defaults."""
     return {option.name: option.default for option in method.options}
+
+
+def small_zoe(backbone: str, size: tuple[int, int]) -> nn.Module:
+    """Zoe with a smaller backbone, which looks at pictures of about this size."""
+    with torch.device("meta"):
+        network = zoe.Zoe(backbone, size)
+    state = network.network.state_dict()
+    weights = {name: value for name, value in state.items() if value.is_floating_point()}
+    weights.pop("conditional_log_binomial.log_binomial_transform.K_minus_1")
+    known = zoe._known(random_weights(weights, gain=1.0), network)
+    return zoe._completed(sharing(network, known))
 
 
 def sharing(network: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:

@@ -9,7 +9,7 @@ import depth_anything_original as original
 import poses
 import pytest
 import torch
-from annotators import batch, defaults, pictures, random_weights, save, sharing
+from annotators import batch, defaults, pictures, random_weights, save, sharing, small_zoe
 from comfyui_ipex.nodes.preprocess.method import Method
 from comfyui_ipex.nodes.preprocess.networks import depth_anything, midas, normalbae, openpose, zoe
 from comfyui_ipex.nodes.preprocess.networks.depth_anything import Size
@@ -58,10 +58,7 @@ def normals(folder: Path) -> nn.Module:
 def distances(folder: Path) -> nn.Module:
     """Zoe with a smaller backbone."""
     del folder
-    network = zoe.Zoe("beitb16_384", (64, 96)).eval()
-    random = random_weights(dict(network.named_parameters()), gain=1.0)
-    network.load_state_dict({**network.state_dict(), **random})
-    return network
+    return small_zoe("beitb16_384", (64, 96))
 
 
 CASES: dict[str, tuple[Method, Callable[[Path], nn.Module], Mapping[str, Any]]] = {

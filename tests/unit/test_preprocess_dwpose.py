@@ -136,7 +136,7 @@ def test_more_people_than_the_program_takes_at_once(tmp_path: Path) -> None:
 
 def test_switched_off_parts_are_in_neither_result(tmp_path: Path) -> None:
     network = dwpose.load(paths(tmp_path, CENTRES[0]))
-    options = dict.fromkeys(("detect_hand", "detect_body", "detect_face"), False)
+    options = dict.fromkeys(("detect_hand", "detect_body", "detect_face"), "disable")
     options = {**defaults(dwpose.METHODS[0]), **options}
     hint = dwpose.run(network, batch(frame(DOTS[0])), options)
     (person,) = hint.poses[0]["people"]

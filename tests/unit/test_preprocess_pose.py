@@ -158,7 +158,7 @@ def test_a_batch_of_frames_is_what_the_frames_are_alone() -> None:
 
 
 def test_what_is_switched_off_is_not_looked_for() -> None:
-    options = {"detect_hand": False, "detect_face": False}
+    options = {"detect_hand": "disable", "detect_face": "disable"}
     options = {**defaults(openpose.METHODS[0]), **options}
     network = ours([CROWDS["one"]])
     del network.hand, network.face

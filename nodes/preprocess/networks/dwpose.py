@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ...inference.weight_files import load_torchscript
 from ..method import Batch, Hint, Method, Network, Paths, WeightFile
 from .openpose import OPTIONS, skeleton_hint
-from .skeletons import Person, Point, Points
+from .skeletons import ON, Person, Point, Points
 
 _SIDE = 640
 _FILLING = 114 / 255
@@ -205,10 +205,10 @@ def _person(table: np.ndarray, height: int, width: int, options: Mapping[str, An
     body = tuple(neck if number is None else point(number) for number in _BODY)
     face = points(_FACE)
     return Person(
-        body if options["detect_body"] else (None,) * len(_BODY),
-        points(_LEFT_HAND) if options["detect_hand"] else None,
-        points(_RIGHT_HAND) if options["detect_hand"] else None,
-        face and (*face, *(body[eye] for eye in _EYES)) if options["detect_face"] else None,
+        body if options["detect_body"] == ON else (None,) * len(_BODY),
+        points(_LEFT_HAND) if options["detect_hand"] == ON else None,
+        points(_RIGHT_HAND) if options["detect_hand"] == ON else None,
+        face and (*face, *(body[eye] for eye in _EYES)) if options["detect_face"] == ON else None,
     )
 
 

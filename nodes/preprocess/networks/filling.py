@@ -1,6 +1,6 @@
 """Weights into networks."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +8,20 @@ from ...inference.weight_files import WeightFileError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+
+def unfilled(make: "Callable[[], nn.Module]") -> "nn.Module":
+    """The network that `make` makes, on the meta device: numbers that are replaced cost seconds.
+
+    On the CPU where that cannot be: older versions of timm read numbers while they make one.
+    """
+    import torch
+
+    try:
+        with torch.device("meta"):
+            return make()
+    except (RuntimeError, NotImplementedError):
+        return make()
 
 
 def fill(network: "nn.Module", state: "Mapping[str, Tensor]", path: Path) -> "nn.Module":

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from . import resampling
 from .body_parts import Box, face_box, hand_boxes
-from .skeletons import Point, Points
+from .skeletons import ON, Point, Points
 
 _STRIDE = 8
 _SIGMA = 3.0
@@ -62,10 +62,10 @@ def _crops(
     crops = []
     for picture, found in enumerate(crowd):
         for person, points in enumerate(found):
-            if options["detect_hand"]:
+            if options["detect_hand"] == ON:
                 boxes = hand_boxes(points, height, width)
                 crops += [Crop(picture, person, name, box) for name, box in boxes.items()]
-            box = face_box(points, height, width) if options["detect_face"] else None
+            box = face_box(points, height, width) if options["detect_face"] == ON else None
             if box is not None:
                 crops.append(Crop(picture, person, "face", box))
     return crops

@@ -10,7 +10,7 @@ from ...inference.weight_files import load_state_dict
 from ..controlnet_aux import network_class
 from ..method import Batch, Hint, Method, Network, Option, Paths, WeightFile
 from .depth_maps import ANNOTATORS, normalised, stretched
-from .filling import fill
+from .filling import fill, unfilled
 
 _MODEL = "controlnet_aux.leres.leres.multi_depth_model_woauxi:RelDepthModel"
 
@@ -30,10 +30,9 @@ class Leres(nn.Module):
 def load(paths: Paths) -> nn.Module:
     """The network from its file."""
     path = next(iter(paths.values()))
-    with torch.device("meta"):
-        network = Leres()
-    fill(network.network, load_state_dict(path, within="depth_model"), path)
-    return network.eval()
+    network = unfilled(Leres)
+    state = load_state_dict(path, within="depth_model")
+    return fill(network, {f"network.{name}": value for name, value in state.items()}, path)
 
 
 def run(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:

@@ -11,7 +11,7 @@ from ...inference.weight_files import load_state_dict
 from ..controlnet_aux import network_class
 from ..method import Batch, Hint, Method, Network, Option, Paths, WeightFile
 from .depth_maps import ANNOTATORS, stretched
-from .filling import fill
+from .filling import fill, unfilled
 
 _DPT = "controlnet_aux.midas.midas.dpt_depth:DPTDepthModel"
 _ACTIVATIONS = "controlnet_aux.midas.midas.vit:activations"
@@ -41,11 +41,9 @@ class Midas(nn.Module):
 def load(paths: Paths) -> nn.Module:
     """The network from its file."""
     path = next(iter(paths.values()))
-    with torch.device("meta"):
-        network = Midas()
-    # Not the wrapper: names in files are the network's own.
-    fill(network.network, load_state_dict(path), path)
-    return network.eval()
+    network = unfilled(Midas)
+    state = load_state_dict(path)
+    return fill(network, {f"network.{name}": value for name, value in state.items()}, path)
 
 
 def _depths(network: nn.Module | None, batch: Batch) -> Tensor:

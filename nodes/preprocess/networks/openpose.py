@@ -18,10 +18,10 @@ from ..controlnet_aux import network_class
 from ..method import Batch, Hint, Method, Network, Option, Paths, WeightFile
 from . import resampling
 from .depth_maps import ANNOTATORS
-from .filling import fill
+from .filling import fill, unfilled
 from .hands_and_faces import hands_and_faces
 from .people import PARTS, Field, Peaks, group
-from .skeletons import Drawing, Person, Points, draw, pose_of
+from .skeletons import OFF, ON, Drawing, Person, Points, draw, pose_of
 
 _BODY_HEIGHT = 184
 """Half the boxes of 368 pixels that the body's network was trained with."""
@@ -49,8 +49,7 @@ class OpenPose(nn.Module):
 
 def load(paths: Paths) -> nn.Module:
     """The three networks from their files."""
-    with torch.device("meta"):
-        network = OpenPose()
+    network = unfilled(OpenPose)
     for part, name in (("body", BODY), ("hand", HAND), ("face", FACE)):
         path = paths[name.name]
         module = getattr(network, part)
@@ -86,10 +85,10 @@ def skeleton_hint(
 ) -> Hint:
     """The people of each picture, drawn."""
     drawing = Drawing(
-        options["detect_body"],
-        options["detect_hand"],
-        options["detect_face"],
-        options["scale_stick_for_xinsr_cn"],
+        options["detect_body"] == ON,
+        options["detect_hand"] == ON,
+        options["detect_face"] == ON,
+        options["scale_stick_for_xinsr_cn"] == ON,
     )
     canvases = np.stack([draw(found, height, width, drawing) for found in people])
     pixels = torch.from_numpy(canvases).movedim(-1, 1).float() / 255
@@ -181,13 +180,19 @@ FACE = _file(
 )
 
 OPTIONS = (
-    Option("detect_hand", True, "Whether the joints of hands are looked for."),
-    Option("detect_body", True, "Whether bodies are drawn. They are looked for in any case."),
-    Option("detect_face", True, "Whether the outlines of faces are looked for."),
+    Option("detect_hand", ON, "Look for the joints of hands.", choices=(ON, OFF)),
+    Option(
+        "detect_body",
+        ON,
+        "Draw bodies. They are looked for in any case: hands and faces are found by them.",
+        choices=(ON, OFF),
+    ),
+    Option("detect_face", ON, "Look for the outlines of faces.", choices=(ON, OFF)),
     Option(
         "scale_stick_for_xinsr_cn",
-        False,
-        "Whether limbs are thicker in large pictures, as xinsir's ControlNet for SDXL wants them.",
+        OFF,
+        "Thicker limbs in large pictures, as xinsir's ControlNet for SDXL wants them.",
+        choices=(OFF, ON),
     ),
 )
 

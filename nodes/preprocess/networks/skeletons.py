@@ -57,6 +57,10 @@ class Drawing:
     """Thicker limbs in large pictures, as xinsir's ControlNet was trained with."""
 
 
+ON, OFF = "enable", "disable"
+"""Values of the options that switch something on or off, as the best-known pack has them."""
+
+
 def draw(people: Sequence[Person], height: int, width: int, drawing: Drawing) -> np.ndarray:
     """uint8 [height, width, 3]: the people's skeletons on black."""
     canvas = np.zeros((height, width, 3), np.uint8)

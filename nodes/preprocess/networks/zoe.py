@@ -11,7 +11,7 @@ from ...inference.weight_files import load_state_dict
 from ..controlnet_aux import network_class
 from ..method import Batch, Hint, Method, Network, Option, Paths, WeightFile
 from .depth_maps import ANNOTATORS
-from .filling import fill
+from .filling import fill, unfilled
 
 _MODELS = "controlnet_aux.zoe.zoedepth.models"
 _MIDAS = f"{_MODELS}.base_models.midas_repo.midas"
@@ -98,14 +98,39 @@ def _centred(pictures: Tensor) -> Tensor:
 def load(paths: Paths) -> nn.Module:
     """The network from its file."""
     path = next(iter(paths.values()))
-    network = Zoe()
-    return fill(network, _known(load_state_dict(path), network), path)
+    network = unfilled(Zoe)
+    fill(network, _known(load_state_dict(path), network), path)
+    return _completed(network)
+
+
+def _completed(network: nn.Module) -> nn.Module:
+    """The network with what files do not hold and the meta device left without numbers.
+
+    That is the bias of attention's keys, which is 0 throughout, and an index that is computed
+    anew for each size (`_Indices`).
+    """
+    for part in network.modules():
+        for name, buffer in part.named_buffers(recurse=False):
+            if buffer.is_meta:
+                setattr(part, name, torch.zeros(buffer.shape, dtype=buffer.dtype))
+    return network
 
 
 def _known(state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
-    """The weights by the network's names. Newer versions of timm compute an index themselves."""
+    """The weights by the network's names.
+
+    Newer versions of timm compute an index themselves, and the original of the network does so
+    with two constants that the package keeps among the weights.
+    """
     names = network.state_dict().keys()
-    given = {f"network.{name}": value for name, value in state.items()}
+    bins = _SETTINGS["n_bins"]
+    constants = {"k_idx": torch.arange(bins), "K_minus_1": torch.tensor([bins - 1.0])}
+    given = {
+        name: constants[name.rpartition(".")[2]].view(1, -1, 1, 1)
+        for name in names
+        if name.endswith(tuple(constants))
+    }
+    given |= {f"network.{name}": value for name, value in state.items()}
     index = "relative_position_index"
     return {name: v for name, v in given.items() if name in names or not name.endswith(index)}
 
