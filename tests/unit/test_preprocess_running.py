@@ -307,6 +307,9 @@ def test_chunks_are_as_large_as_fits_and_evenly_shared_out() -> None:
     assert chunk_of(16, costs, Limits(1, None), sizes) == 1
     large = geometry(2048, 2048, 0)
     assert chunk_of(16, None, Limits(1 << 40, None), large) == 1
+    half = geometry(512, 512, 0)
+    assert chunk_of(16, None, Limits(1 << 40, None), half) == 16
+    assert chunk_of(16, None, Limits(1 << 40, None, small=True), half) == 4, "on the CPU"
     assert chunk_of(0, None, Limits(1 << 40, None), large) == 1
 
 
