@@ -6,6 +6,7 @@ Prints one line of JSON: for each function below, what it saw, or the traceback 
 
 import asyncio
 import contextlib
+import dataclasses
 import gc
 import importlib
 import inspect
@@ -260,6 +261,24 @@ def half_precision_is_checked_once() -> dict[str, Any]:
     }
 
 
+def what_finds_nothing_is_compared_by_what_its_network_says() -> dict[str, Any]:
+    """Hints that are flat in any dtype tell nothing about half precision."""
+
+    def blind(what: Any) -> Any:
+        def run(network: Any, batch: Any, options: Mapping[str, Any]) -> Any:
+            network(batch.images)
+            return method.Hint(torch.zeros_like(batch.images[:, :1]))
+
+        return dataclasses.replace(what, run=run)
+
+    good = ready(blind(toy("Blind")), precision="auto")
+    bad = ready(blind(toy("BlindAndLoud", 1e6)), precision="auto")
+    for one in (good, bad):
+        apply(one, pictures(1))
+    mm.unload_all_models()
+    return {"good": str(good.network.dtype), "bad": str(bad.network.dtype)}
+
+
 def a_network_that_cannot_run_dry_is_measured() -> dict[str, Any]:
     """It looks at its pictures before its weights are used."""
     what = ready(toy("Looks", looks=True))
@@ -292,6 +311,7 @@ CHECKS: tuple[Callable[[], Any], ...] = (
     pressure_evicts_the_network,
     a_card_with_little_memory_gives_the_same_pictures,
     half_precision_is_checked_once,
+    what_finds_nothing_is_compared_by_what_its_network_says,
     a_network_that_cannot_run_dry_is_measured,
     sizes_are_as_asked,
 )
