@@ -22,6 +22,9 @@ from .running import Job, Result, Run, step
 MOST_PIXELS = 1 << 22
 """Of a chunk: 16 pictures of 512x512 keep a large card busy, and are little to wait for."""
 
+MOST_PIXELS_ON_CPU = 1 << 20
+"""Without a network: enough to share what is computed once, and few enough for its caches."""
+
 _GOOD_CHUNK = 4
 """Pictures at once for which other models are asked to leave."""
 
@@ -190,7 +193,8 @@ def cost_of_chunk(costs: Costs, frames: int, result_pixels: int) -> Cost:
 def chunk_of(frames: int, costs: Costs | None, limits: Limits, sizes: Geometry) -> int:
     """How many pictures go at once: what fits, evenly shared out, 1 at least."""
     pixels = max(side[0] * side[1] for side in (sizes.given, sizes.padded, sizes.result))
-    chunk = max(1, min(frames, MOST_PIXELS // pixels))
+    most = MOST_PIXELS_ON_CPU if limits.small else MOST_PIXELS
+    chunk = max(1, min(frames, most // pixels))
     result = sizes.result[0] * sizes.result[1]
     while chunk > 1 and costs is not None and not limits.fit(cost_of_chunk(costs, chunk, result)):
         chunk -= 1

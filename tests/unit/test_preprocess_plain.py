@@ -134,6 +134,15 @@ def test_small_and_odd_pictures_are_no_special_case(shape: tuple[int, int], way:
             assert 0 <= found.min() <= found.max() <= 1, name
 
 
+def test_what_lies_outside_0_to_1_counts_as_its_end(way: str) -> None:
+    images = photo()
+    beyond = images.where(images > 0.1, -images).where(images < 0.9, images + 0.3)
+    inside = beyond.clamp(0, 1)
+    for name in ("Canny", "Binary", "Scribble", "ImageIntensity", "Tile"):
+        found, wanted = (computed(name, one) for one in (beyond, inside))
+        assert torch.equal(found, wanted), name
+
+
 def test_edges_are_followed_to_their_ends() -> None:
     """A faint spiral that is one edge over hundreds of pixels, and strong at one end only."""
     images = torch.zeros(1, 96, 96, 3)

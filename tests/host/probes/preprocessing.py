@@ -6,6 +6,7 @@ Prints one line of JSON: for each function below, what it saw, or the traceback 
 
 import asyncio
 import contextlib
+import dataclasses
 import gc
 import importlib
 import inspect
@@ -26,7 +27,9 @@ comfy.options.enable_args_parsing()
 
 import comfy.model_management as mm  # noqa: E402
 import torch  # noqa: E402
+import toy_preprocessors as toys  # noqa: E402
 import xpu_emulator  # noqa: E402
+from toy_preprocessors import MIB, InjectedError, loads  # noqa: E402
 
 import nodes  # noqa: E402
 
@@ -45,62 +48,13 @@ loaded = part("nodes.preprocess.loaded")
 method = part("nodes.preprocess.method")
 preprocessor = part("nodes.preprocess.preprocessor")
 
-MIB = 1 << 20
 XPU = torch.device("xpu:0")
 FOLDER = Path(tempfile.mkdtemp())
-loads: list[str] = []
-
-
-class InjectedError(Exception):
-    """Breaks a network on purpose."""
-
-
-class Edges(torch.nn.Module):
-    """Two convolutions and weights that are only there to take memory."""
-
-    def __init__(self, gain: float) -> None:
-        super().__init__()
-        self.first = torch.nn.Conv2d(3, 8, 3, padding=1)
-        self.last = torch.nn.Conv2d(8, 1, 3, padding=1)
-        self.ballast = torch.nn.Parameter(torch.ones(4 * MIB // 4))
-        numbers = torch.Generator().manual_seed(4)
-        for weight in (*self.first.parameters(), *self.last.parameters()):
-            weight.data.uniform_(-0.4, 0.4, generator=numbers)
-        self.gain = gain
-        self.whole = [self]  # published networks have such cycles, which Python frees late
-
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Any number."""
-        return self.last(torch.relu(self.first(pictures))) * self.gain
 
 
 def toy(name: str, gain: float = 1.0, looks: bool = False) -> Any:
-    """A method whose network is the one above; `looks` makes it fail on the meta device."""
-    file = method.WeightFile("tests/toys", f"{name}.pth", "main")
-    path = FOLDER / f"{name}.pth"
-    with torch.inference_mode(False):
-        torch.save(Edges(gain).state_dict(), path)
-
-    def load(paths: Mapping[str, Path]) -> torch.nn.Module:
-        loads.append(name)
-        network = Edges(gain)
-        network.load_state_dict(torch.load(paths[file.name], weights_only=True))
-        return network.eval()
-
-    def run(network: Any, batch: Any, options: Mapping[str, Any]) -> Any:
-        if looks and float(batch.images.amax()) < 0:
-            raise InjectedError
-        return method.Hint(torch.sigmoid(network(batch.images)))
-
-    return method.Method(
-        name,
-        name,
-        "lines",
-        "A toy.",
-        run,
-        networks={"": method.Network((file,), load)},
-        multiple_of=8,
-    )
+    """A method with a small network, and its file."""
+    return toys.made(method, FOLDER, name, gain, looks)
 
 
 def find(file: Any) -> Path:
@@ -260,6 +214,24 @@ def half_precision_is_checked_once() -> dict[str, Any]:
     }
 
 
+def what_finds_nothing_is_compared_by_what_its_network_says() -> dict[str, Any]:
+    """Hints that are flat in any dtype tell nothing about half precision."""
+
+    def blind(what: Any) -> Any:
+        def run(network: Any, batch: Any, options: Mapping[str, Any]) -> Any:
+            network(batch.images)
+            return method.Hint(torch.zeros_like(batch.images[:, :1]))
+
+        return dataclasses.replace(what, run=run)
+
+    good = ready(blind(toy("Blind")), precision="auto")
+    bad = ready(blind(toy("BlindAndLoud", 1e6)), precision="auto")
+    for one in (good, bad):
+        apply(one, pictures(1))
+    mm.unload_all_models()
+    return {"good": str(good.network.dtype), "bad": str(bad.network.dtype)}
+
+
 def a_network_that_cannot_run_dry_is_measured() -> dict[str, Any]:
     """It looks at its pictures before its weights are used."""
     what = ready(toy("Looks", looks=True))
@@ -292,6 +264,7 @@ CHECKS: tuple[Callable[[], Any], ...] = (
     pressure_evicts_the_network,
     a_card_with_little_memory_gives_the_same_pictures,
     half_precision_is_checked_once,
+    what_finds_nothing_is_compared_by_what_its_network_says,
     a_network_that_cannot_run_dry_is_measured,
     sizes_are_as_asked,
 )
