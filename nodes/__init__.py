@@ -59,6 +59,7 @@ NODE_CLASS_MAPPINGS = {
     "IpexOpenposePreprocessor": node_of("Openpose"),
     "IpexPiDiNetPreprocessor": node_of("PiDiNet"),
     "IpexScribblePreprocessor": node_of("Scribble"),
+    "IpexSamPreprocessor": node_of("Sam"),
     "IpexScribbleHEDPreprocessor": node_of("ScribbleHED"),
     "IpexScribblePiDiNetPreprocessor": node_of("ScribblePiDiNet"),
     "IpexScribbleXDoGPreprocessor": node_of("ScribbleXDoG"),

@@ -15,6 +15,7 @@ from .networks import (
     normalbae,
     openpose,
     pidinet,
+    sam,
     teed,
     zoe,
 )
@@ -42,6 +43,7 @@ _FAMILIES = (
     normalbae.METHODS,
     openpose.METHODS,
     pidinet.METHODS,
+    sam.METHODS,
     teed.METHODS,
     zoe.METHODS,
 )
