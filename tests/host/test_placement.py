@@ -125,7 +125,7 @@ def test_a_component_runs_on_its_device_and_the_picture_is_the_cpus(
     mode: str,
     component: str,
 ) -> None:
-    """On the second card and on the CPU, in one server, with what was cached and loaded before."""
+    """On the second card, and on the CPU, with what was cached and loaded before."""
     server, small = server_in(pool, host_version, mode), MODES[mode].small
     before, crossed = products(server), crossings(server)
     run = server.run(placed(small, **{component: "xpu:1"}))
@@ -134,9 +134,10 @@ def test_a_component_runs_on_its_device_and_the_picture_is_the_cpus(
     assert products(server)[1] > before[1], "nothing was computed on the second card"
     if component != "controlnet":  # on a card of its own, its hints and answers cross
         assert crossings(server) == crossed
-    run = server.run(placed(small, **{component: "cpu"}))
-    assert said(run, COMPONENTS[component]) == "Runs on cpu."
-    assert distance(run, on_the_cpu[small]) <= 1
+    if mode == "normal":  # the other modes mean nothing to the CPU
+        run = server.run(placed(small, **{component: "cpu"}))
+        assert said(run, COMPONENTS[component]) == "Runs on cpu."
+        assert distance(run, on_the_cpu[small]) <= 1
     assert MODES[mode].log in server.log
 
 
