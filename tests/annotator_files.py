@@ -4,15 +4,114 @@ One row a family of networks: who adds a method adds its writer here.
 """
 
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import depth_anything_original
+import edge_networks
+import pose_programs
+import torch
+from annotators import random_weights
+from comfyui_ipex.nodes.preprocess.controlnet_aux import network_class
 from comfyui_ipex.nodes.preprocess.method import Method
+from comfyui_ipex.nodes.preprocess.networks import (
+    depth_anything,
+    dwpose,
+    leres,
+    midas,
+    normalbae,
+    openpose,
+    sam,
+    zoe,
+)
+from comfyui_ipex.nodes.preprocess.networks.filling import unfilled
+from torch import nn
+
+_CONSTANTS = ("k_idx", "K_minus_1", "relative_position_index")
+"""Of Zoe: not every file holds them."""
 
 Write = Callable[[Path], None]
 """Writes a checkpoint of random weights to a path, in the form of the published one."""
 
-WRITERS: dict[str, Write] = {}
+
+def _edges(name: str) -> Write:
+    def write(path: Path) -> None:
+        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+            edge_networks.write(Path(scratch), name).replace(path)
+
+    return write
+
+
+def _network(
+    make: Callable[[], nn.Module], start: str = "network.", within: str = "", into: str = ""
+) -> Write:
+    """`start` is what our names have before the file's, `into` what the file's have before."""
+
+    def write(path: Path) -> None:
+        shapes = unfilled(make).state_dict()
+        named = {
+            into + name.removeprefix(start): value
+            for name, value in shapes.items()
+            if not name.endswith(_CONSTANTS)
+        }
+        state = random_weights(named)
+        torch.save({within: state} if within else state, path)
+
+    return write
+
+
+def _openpose(part: str) -> Write:
+    """The files name layers alone, the package's classes also the block they are in."""
+
+    def write(path: Path) -> None:
+        shapes = getattr(unfilled(openpose.OpenPose), part).state_dict()
+        if part != "face":
+            shapes = {name.split(".", 1)[1]: value for name, value in shapes.items()}
+        torch.save(random_weights(shapes), path)
+
+    return write
+
+
+def _dwpose(path: Path) -> None:
+    """Both programs are small stand-ins: the published ones are traces."""
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+        made = pose_programs.paths(Path(scratch), (160.0, 120.0))
+        next(file for name, file in made.items() if path.name.endswith(name)).replace(path)
+
+
+def _depth_anything(path: Path) -> None:
+    size = depth_anything.SIZES["small"]
+    torch.save(random_weights(depth_anything_original.shapes(size)), path)
+
+
+def _sam() -> nn.Module:
+    return sam.SegmentAnything(network_class(sam._SAM)())
+
+
+_EDGES = (
+    "ControlNetHED.pth",
+    "table5_pidinet.pth",
+    "Annotators/7_model.pth",
+    "Anyline/MTEED.pth",
+    "sk_model.pth",
+    "netG.pth",
+    "erika.pth",
+    "mlsd_large_512_fp32.pth",
+)
+
+WRITERS: dict[str, Write] = {
+    **{name: _edges(Path(name).name) for name in _EDGES},
+    "depth_anything_v2_vits.pth": _depth_anything,
+    "mobile_sam.pt": _network(_sam),
+    "dpt_hybrid-midas-501f0c75.pt": _network(midas.Midas),
+    "scannet.pt": _network(normalbae.NormalBae, "", "model", "module."),
+    "res101.pth": _network(leres.Leres, within="depth_model"),
+    "ZoeD_M12_N.pt": _network(zoe.Zoe, within="model"),
+    **{f"{part}_pose_model.pth": _openpose(part) for part in ("body", "hand")},
+    "facenet.pth": _openpose("face"),
+    **{file.name: _dwpose for file in (dwpose.DETECTOR, dwpose.ESTIMATOR)},
+}
 """By the `WeightFile.name` of the files of methods' default networks."""
 
 

@@ -31,6 +31,9 @@ class WeightsMissingError(FileNotFoundError):
 def locate(file: WeightFile, *, download: bool = True, progress: Tick | None = None) -> Path:
     """The path of `file`: the first place where it lies, else where it was downloaded to.
 
+    A file of another size may be the same weights, saved again: it serves where nothing may be
+    downloaded, and its loader says whether they are.
+
     `download` is the user's choice on the node. `progress(done, total)` is told about a
     download in bytes (total: None where nobody knows it); without it, the node's own progress
     bar shows it. Raises `WeightsMissingError` with every path that was tried,
@@ -39,10 +42,15 @@ def locate(file: WeightFile, *, download: bool = True, progress: Tick | None = N
     """
     destination = places.destination(file)
     tried = places.places(file)
-    for path in tried:
-        if path.is_file() and _fits(path, file):
+    there = [path for path in tried if path.is_file()]
+    for path in there:
+        if file.size in (None, path.stat().st_size):
             return path
     forbidden = _forbidden(download)
+    for path in there:
+        _warn_of_size(path, file, "it is read all the same" if forbidden else "it is passed over")
+    if forbidden and there:
+        return there[0]
     if forbidden:
         raise WeightsMissingError(_missing(file, tried, f"Nothing was downloaded: {forbidden}."))
     if destination.exists() or destination.is_symlink():
@@ -67,19 +75,16 @@ def url_of(file: WeightFile) -> str:
     return f"{constants.ENDPOINT}/{file.repository}/resolve/{revision}/{name}"
 
 
-def _fits(path: Path, file: WeightFile) -> bool:
-    size = path.stat().st_size
-    if file.size in (None, size):
-        return True
+def _warn_of_size(path: Path, file: WeightFile, what: str) -> None:
     LOGGER.warning(
-        "Weights: %s is passed over: it has %d bytes, and %s of %s has %d.",
+        "Weights: %s has %d bytes, and %s of %s has %d: %s.",
         path,
-        size,
+        path.stat().st_size,
         file.name,
         file.repository,
         file.size,
+        what,
     )
-    return False
 
 
 def _forbidden(wanted: bool) -> str:
