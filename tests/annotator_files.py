@@ -1,19 +1,54 @@
-"""Weight files for the networks of every preprocessor, with random weights.
+"""Weight files for the networks of preprocessors, with random weights, where servers find them.
 
-One row a family of networks: who adds a method adds its writer here.
+Who adds a method adds its writer here, or says in `ELSEWHERE` which tests run it.
 """
 
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from comfyui_ipex.nodes.preprocess.method import Method
 
-Write = Callable[[Path], None]
-"""Writes a checkpoint of random weights to a path, in the form of the published one."""
+_MOST_COMMENT = (1 << 16) - 1
 
-WRITERS: dict[str, Write] = {}
-"""By the `WeightFile.name` of the files of methods' default networks."""
+_LARGE = "hundreds of MB of weights: the unit tests of its family run it on an emulated card"
+
+ELSEWHERE: dict[str, str] = {
+    "DepthAnythingV2": _LARGE,
+    "DWPose": "TorchScript files: its unit tests make small ones",
+    "LeresDepth": _LARGE,
+    "MidasDepth": _LARGE,
+    "MidasNormal": _LARGE,
+    "NormalBae": _LARGE,
+    "Openpose": _LARGE,
+    "ZoeDepth": _LARGE,
+}
+"""Methods that no server test runs, and why."""
+
+
+def _edges(path: Path) -> None:
+    """Of the edge and line networks, whose files all have names of their own."""
+    import edge_networks
+
+    name = path.name.partition("@")[0]
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        edge_networks.write(Path(folder), name).replace(path)
+
+
+WRITERS: dict[str, Callable[[Path], None]] = {
+    "7_model.pth": _edges,
+    "ControlNetHED.pth": _edges,
+    "MTEED.pth": _edges,
+    "erika.pth": _edges,
+    "mlsd_large_512_fp32.pth": _edges,
+    "netG.pth": _edges,
+    "sk_model.pth": _edges,
+    "table5_pidinet.pth": _edges,
+}
+"""By the names of the files of methods' default networks: they write to a path that begins with
+that name, in the form of the published checkpoint."""
 
 
 def written(method: Method, folder: Path) -> None:
@@ -24,6 +59,25 @@ def written(method: Method, folder: Path) -> None:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             # Other test processes may be about to write it too.
-            part = path.with_name(f"{os.getpid()}-{path.name}")
-            WRITERS[file.name](part)
+            part = path.with_name(f"{path.name}@{os.getpid()}")
+            WRITERS[path.name](part)
+            if file.size is not None:
+                enlarge(part, file.size)
             part.replace(path)
+
+
+def enlarge(path: Path, size: int) -> None:
+    """Give a checkpoint the size of the published one, without which it is passed over.
+
+    What is beside the weights is not read. The last bytes are the comment of a zip file.
+    """
+    missing = size - path.stat().st_size - _MOST_COMMENT // 2
+    if missing > 0:
+        found = torch.load(path, weights_only=True)
+        weights = found.get("state_dict", found)
+        torch.save({"state_dict": weights, "filling": torch.zeros(missing).byte()}, path)
+    comment = size - path.stat().st_size
+    assert 0 <= comment <= _MOST_COMMENT, f"{path.name} would be {-comment} bytes too large"
+    with path.open("r+b") as file:
+        file.seek(-2, os.SEEK_END)
+        file.write(comment.to_bytes(2, "little") + bytes(comment))
