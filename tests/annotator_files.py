@@ -23,6 +23,7 @@ ELSEWHERE: dict[str, str] = {
     "MidasNormal": _LARGE,
     "NormalBae": _LARGE,
     "Openpose": _LARGE,
+    "Sam": "many calls for one picture: the unit tests of its family run it",
     "ZoeDepth": _LARGE,
 }
 """Methods that no server test runs, and why."""
