@@ -1,6 +1,6 @@
-"""Weight files for the networks of every preprocessor, with random weights.
+"""Weight files for the networks of preprocessors, with random weights, where servers find them.
 
-One row a family of networks: who adds a method adds its writer here.
+Who adds a method adds its writer here, or says in `ELSEWHERE` which tests run it.
 """
 
 import os
@@ -14,7 +14,7 @@ import pose_programs
 import torch
 from annotators import random_weights
 from comfyui_ipex.nodes.preprocess.controlnet_aux import network_class
-from comfyui_ipex.nodes.preprocess.method import Method
+from comfyui_ipex.nodes.preprocess.method import Method, Network
 from comfyui_ipex.nodes.preprocess.networks import (
     depth_anything,
     dwpose,
@@ -30,6 +30,18 @@ from torch import nn
 
 _CONSTANTS = ("k_idx", "K_minus_1", "relative_position_index")
 """Of Zoe: not every file holds them."""
+
+ELSEWHERE: dict[str, str] = {
+    "Sam": "a thousand points a picture are minutes on a CPU: its unit tests run a small one",
+    "ZoeDepth": "20 s a picture on a CPU: its unit tests run a small one",
+}
+"""Methods that no server test runs, and why."""
+
+SETTINGS = {"DepthAnythingV2": {"model": "small"}}
+"""What is set, so that a method's smallest network is run."""
+
+LARGE = ("LeresDepth", "MidasDepth", "MidasNormal", "NormalBae", "Openpose")
+"""Methods with hundreds of MB of weights: they are run on the oldest and the newest host."""
 
 Write = Callable[[Path], None]
 """Writes a checkpoint of random weights to a path, in the form of the published one."""
@@ -80,9 +92,12 @@ def _dwpose(path: Path) -> None:
         next(file for name, file in made.items() if path.name.endswith(name)).replace(path)
 
 
-def _depth_anything(path: Path) -> None:
-    size = depth_anything.SIZES["small"]
-    torch.save(random_weights(depth_anything_original.shapes(size)), path)
+def _depth_anything(name: str) -> Write:
+    def write(path: Path) -> None:
+        shapes = depth_anything_original.shapes(depth_anything.SIZES[name])
+        torch.save(random_weights(shapes), path)
+
+    return write
 
 
 def _sam() -> nn.Module:
@@ -102,7 +117,7 @@ _EDGES = (
 
 WRITERS: dict[str, Write] = {
     **{name: _edges(Path(name).name) for name in _EDGES},
-    "depth_anything_v2_vits.pth": _depth_anything,
+    **{file.name: _depth_anything(name) for name, file in depth_anything.FILES.items()},
     "mobile_sam.pt": _network(_sam),
     "dpt_hybrid-midas-501f0c75.pt": _network(midas.Midas),
     "scannet.pt": _network(normalbae.NormalBae, "", "model", "module."),
@@ -115,9 +130,15 @@ WRITERS: dict[str, Write] = {
 """By the `WeightFile.name` of the files of methods' default networks."""
 
 
+def network_of(method: Method) -> Network | None:
+    """The network that servers run."""
+    defaults = {option.name: option.default for option in method.options}
+    return method.network(defaults | SETTINGS.get(method.name, {}))
+
+
 def written(method: Method, folder: Path) -> None:
-    """The files of a method's default network in `folder`, a host's folder for annotators."""
-    network = method.network({option.name: option.default for option in method.options})
+    """The files of a method's network in `folder`, a host's folder for annotators."""
+    network = network_of(method)
     for file in () if network is None else network.files:
         path = folder / file.repository / file.name
         if not path.exists():

@@ -224,12 +224,22 @@ def what_finds_nothing_is_compared_by_what_its_network_says() -> dict[str, Any]:
 
         return dataclasses.replace(what, run=run)
 
+    def hesitant(what: Any) -> Any:
+        def run(network: Any, batch: Any, options: Mapping[str, Any]) -> Any:
+            for _ in range(2 if network.last.weight.dtype == torch.float32 else 1):
+                said = network(batch.images)
+            return method.Hint(torch.sigmoid(said))
+
+        return dataclasses.replace(what, run=run)
+
     good = ready(blind(toy("Blind")), precision="auto")
+    other = ready(hesitant(toy("Hesitant")), precision="auto")
     bad = ready(blind(toy("BlindAndLoud", 1e6)), precision="auto")
-    for one in (good, bad):
+    for one in (good, bad, other):
         apply(one, pictures(1))
     mm.unload_all_models()
-    return {"good": str(good.network.dtype), "bad": str(bad.network.dtype)}
+    called = {"good": good, "bad": bad, "called otherwise": other}
+    return {name: str(one.network.dtype) for name, one in called.items()}
 
 
 def a_network_that_cannot_run_dry_is_measured() -> dict[str, Any]:
