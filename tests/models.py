@@ -76,13 +76,23 @@ SD3_DIT: dict[str, Any] = {
 
 LORA_RANK = 4
 
+SOURCES = (
+    "models.py",
+    "annotator_files.py",
+    "annotators.py",
+    "edge_networks.py",
+    "pose_programs.py",
+)
+"""What decides what is in the folder: with another content it is made anew."""
+
 
 def written() -> Path:
     """The folder of the checkpoints, in the user's cache; written now if they are not there."""
     import hosts
     from comfyui_ipex.launcher.folders import child_environment, exclusive, user_cache
 
-    recipe = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
+    sources = b"".join(Path(__file__).with_name(name).read_bytes() for name in SOURCES)
+    recipe = hashlib.sha256(sources).hexdigest()[:16]
     cache = user_cache() / "test-models"
     folder = cache / recipe
     with exclusive(cache / ".lock"):

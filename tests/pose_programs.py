@@ -21,8 +21,8 @@ class Detector(nn.Module):
         self.centres = nn.Parameter(centres)
 
     def forward(self, picture: Tensor) -> Tensor:
-        rows = torch.zeros(1, 8400, 85)
-        rows[..., 2:4] = torch.log(torch.tensor([80.0, 160.0]) * 2.0 / 8.0)
+        rows = torch.zeros(1, 8400, 85, device=picture.device)
+        rows[..., 2:4] = torch.log(torch.tensor([80.0, 160.0], device=picture.device) * 2.0 / 8.0)
         for index in range(self.centres.size(0)):
             place = self.centres[index] * 2.0 / 8.0
             for beside in range(3):
