@@ -265,3 +265,8 @@ def without_our_nodes(workflow: dict[str, Any]) -> dict[str, Any]:
 def workflow_names() -> Sequence[str]:
     """The names of all test workflows."""
     return sorted(path.stem for path in WORKFLOWS.glob("*.json"))
+
+
+def peer_copies(cards: list[dict[str, Any]]) -> list[int]:
+    """How many copies went to each emulated card from another one."""
+    return [card["counters"]["peer"]["count"] for card in cards]

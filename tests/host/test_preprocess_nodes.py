@@ -96,6 +96,7 @@ def test_every_preprocessor_gives_pictures_and_reads_its_weights_once(
         annotator_files.written(method, models.written() / "annotators")
     server = pool.get(servers.on_device(host_version, "xpu"))
     read_before = server.log.count(READ)
+    copies_before = servers.peer_copies(server.emulated_cards())
     prompt = workflow(methods, "xpu:0", 128)
     names = sorted(name for name in prompt if name.startswith("save "))
     pictures = dict(zip(names, server.run(prompt).images, strict=True))
@@ -106,7 +107,7 @@ def test_every_preprocessor_gives_pictures_and_reads_its_weights_once(
             assert np.array_equal(own, pictures[f"save AIO {name}"]), name
     server.run(workflow(methods, "xpu:0", 64))
     assert server.log.count(READ) - read_before == len(networks(methods))
-    assert all(card["counters"]["peer"]["count"] == 0 for card in server.emulated_cards())
+    assert servers.peer_copies(server.emulated_cards()) == copies_before
 
 
 def networks(methods: Mapping[str, Method]) -> set[Any]:

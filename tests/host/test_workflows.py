@@ -11,6 +11,10 @@ from servers import Configuration, Run, ServerPool
 
 pytestmark = pytest.mark.host
 
+# On the CPU OpenCV computes what torch computes on devices. Both are within 1 LSB of what the
+# preprocessors are defined by, rounded to 8 bits at other places.
+MOST_LSB = {"preprocess": 2}
+
 
 def run_once(pool: ServerPool, version: str, name: str, device: str) -> Run:
     """Run a workflow with nothing loaded or cached."""
@@ -47,7 +51,7 @@ def test_a_workflow_is_repeatable_and_equals_the_reference_host_on_the_cpu(
         assert one.std() > 5, "the picture is flat: the model's numbers vanished or saturated"
         assert np.array_equal(one, other), "the same configuration gave other pixels"
         difference = np.abs(one.astype(int) - expected.astype(int)).max()
-        assert difference <= 1, f"{difference} LSB away from the reference host"
+        assert difference <= MOST_LSB.get(name, 1), f"{difference} LSB away from the reference host"
 
 
 def test_without_an_xpu_this_extension_changes_no_byte(
@@ -86,4 +90,4 @@ def test_the_model_runs_on_the_chosen_card_and_nothing_crosses_between_cards(
     convolutions = "aten::convolution_overrideable"
     ran = after[1]["op_calls"][convolutions] - before[1]["op_calls"].get(convolutions, 0)
     assert ran > 0, "the model did not run on xpu:1"
-    assert [card["counters"]["peer"]["count"] for card in after] == [0, 0]
+    assert servers.peer_copies(after) == servers.peer_copies(before)
