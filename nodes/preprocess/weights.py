@@ -43,14 +43,16 @@ def locate(file: WeightFile, *, download: bool = True, progress: Tick | None = N
     destination = places.destination(file)
     tried = places.places(file)
     there = [path for path in tried if path.is_file()]
-    for path in there:
-        if file.size in (None, path.stat().st_size):
-            return path
+    fitting = [path for path in there if file.size in (None, path.stat().st_size)]
     forbidden = _forbidden(download)
-    for path in there:
-        _warn_of_size(path, file, "it is read all the same" if forbidden else "it is passed over")
-    if forbidden and there:
-        return there[0]
+    chosen = next(iter(fitting or (there if forbidden else ())), None)
+    for path in there[: there.index(chosen) + 1] if chosen else there:
+        if path not in fitting:
+            _warn_of_size(
+                path, file, "is read all the same" if path == chosen else "is passed over"
+            )
+    if chosen is not None:
+        return chosen
     if forbidden:
         raise WeightsMissingError(_missing(file, tried, f"Nothing was downloaded: {forbidden}."))
     if destination.exists() or destination.is_symlink():
@@ -77,13 +79,13 @@ def url_of(file: WeightFile) -> str:
 
 def _warn_of_size(path: Path, file: WeightFile, what: str) -> None:
     LOGGER.warning(
-        "Weights: %s has %d bytes, and %s of %s has %d: %s.",
+        "Weights: %s %s: it has %d bytes, and %s of %s has %d.",
         path,
+        what,
         path.stat().st_size,
         file.name,
         file.repository,
         file.size,
-        what,
     )
 
 

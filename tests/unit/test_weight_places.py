@@ -87,6 +87,14 @@ def test_a_file_of_another_size_is_passed_over(
     assert locate(replace(FILE, size=None)) == machine / PLACES[2]
 
 
+def test_a_file_that_was_saved_again_serves_where_nothing_may_be_downloaded(
+    machine: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(machine / PLACES[2], b"saved again")
+    assert locate(FILE, download=False) == machine / PLACES[2]
+    assert f"{machine / PLACES[2]} is read all the same: it has 11 bytes" in caplog.text
+
+
 def test_the_error_for_a_missing_file_says_what_where_and_how(
     machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
