@@ -68,8 +68,10 @@ def on_xpu(name: str) -> Callable[[_Function], _Function]:
         if seam is None:
             return original
         _bind_early(seam, original)
+        # While a node's class is being defined, the host's table of nodes does not have it yet.
+        listed = "[" in seam.target
         try:
-            if why_not_needed(seam) is not None:
+            if not listed and why_not_needed(seam) is not None:
                 return original
             method = "." in seam.target.partition(":")[2]
             replacement = made(seam.target, seam.replace, original, takes_self=method)

@@ -102,6 +102,7 @@ def test_the_series_covers_every_change_that_the_release_needs() -> None:
         "fp64",
         "current-stream",
         "oom-errors",
+        "upscale-node-errors",
     }
     assert named_rows() == rows - newer
 
