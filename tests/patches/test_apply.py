@@ -8,8 +8,9 @@ from pathlib import Path
 import hosts
 import pytest
 from conftest import REPOSITORY
+from patch_series import SERIES, TOUCHED
 
-CODE = ("comfy", "comfyui_version.py", "execution.py", "server.py")
+CODE = ("comfy", "comfy_extras", "comfyui_version.py", "execution.py", "server.py")
 
 
 @pytest.fixture
@@ -17,9 +18,11 @@ def tree(tmp_path: Path) -> Path:
     """A copy of what the patches touch of the released tree, and what is around it."""
     released = hosts.installed(hosts.REFERENCE).tree.path
     folder = tmp_path / "tree"
-    shutil.copytree(released / "comfy", folder / "comfy")
-    for name in CODE[1:]:
-        shutil.copy2(released / name, folder / name)
+    for name in CODE:
+        if (released / name).is_dir():
+            shutil.copytree(released / name, folder / name)
+        else:
+            shutil.copy2(released / name, folder / name)
     return folder
 
 
@@ -64,7 +67,7 @@ def test_there_and_back_restores_the_tree_byte_for_byte(tree: Path) -> None:
     assert content(tree) == released
     done = run(str(tree))
     assert done.returncode == 0, done.stderr
-    assert "7 patches, 8 files changed" in done.stdout
+    assert f"{len(SERIES)} patches, {len(TOUCHED)} files changed" in done.stdout
     patched = content(tree)
     again = run(str(tree))
     assert "was patched already.\n" in again.stdout
