@@ -8,6 +8,7 @@ table5_pidinet.pth in its repository.
 from ..method import WeightFile
 
 REPOSITORY = "lllyasviel/Annotators"
+"""Of most annotators, those of other modules too. It states no licence."""
 
 REVISION = "982e7edaec38759d914a963c48c4726685de7d96"
 

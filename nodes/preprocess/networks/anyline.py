@@ -12,9 +12,7 @@ from ..method import Batch, Hint, Method, Network, Option, Paths, WeightFile
 from . import annotators, lineart, lineart_anime, manga_line, teed
 from .blur import blurred
 from .small_objects import large_objects
-from .soft_edges import stepped
-
-_SAFE_STEPS = 2
+from .soft_edges import SAFE_STEPS, stepped
 
 _STANDARD = "lineart_standard"
 
@@ -83,7 +81,7 @@ def run(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> 
     """Edges with lines laid over them, white on black."""
     assert network is not None
     found = network(batch.images)
-    edges = stepped(found[:, :1], _SAFE_STEPS)
+    edges = stepped(found[:, :1], SAFE_STEPS)
     if options["merge_with_lineart"] == _STANDARD:
         shades = standard_lines(batch.images)
     else:

@@ -9,9 +9,6 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 """Of ImageNet's pictures, from 0 to 1, red green blue: what torchvision's networks learnt with."""
 
-ANNOTATORS = ("lllyasviel/Annotators", "982e7edaec38759d914a963c48c4726685de7d96")
-"""The repository of most annotators, and its commit. It states no licence."""
-
 
 def normalised(
     images: Tensor,

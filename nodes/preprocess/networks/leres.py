@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from ...inference.weight_files import load_state_dict
 from ..controlnet_aux import network_class
 from ..method import Batch, Hint, Method, Network, Option, Paths, WeightFile
-from .depth_maps import ANNOTATORS, normalised, stretched
+from . import annotators
+from .depth_maps import normalised, stretched
 from .filling import fill, unfilled
 
 _MODEL = "controlnet_aux.leres.leres.multi_depth_model_woauxi:RelDepthModel"
@@ -81,9 +82,9 @@ METHODS = (
             "": Network(
                 (
                     WeightFile(
-                        ANNOTATORS[0],
+                        annotators.REPOSITORY,
                         "res101.pth",
-                        ANNOTATORS[1],
+                        annotators.REVISION,
                         sha256="1d696b2ef3e8336b057d0c15bc82d2fecef821bfebe5ef9d7671a5ec5dde520b",
                         a1111_folder="leres",
                     ),

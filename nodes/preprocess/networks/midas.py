@@ -10,7 +10,8 @@ from torch.nn import functional
 from ...inference.weight_files import load_state_dict
 from ..controlnet_aux import network_class
 from ..method import Batch, Hint, Method, Network, Option, Paths, WeightFile
-from .depth_maps import ANNOTATORS, stretched
+from . import annotators
+from .depth_maps import stretched
 from .filling import fill, unfilled
 
 _DPT = "controlnet_aux.midas.midas.dpt_depth:DPTDepthModel"
@@ -84,9 +85,9 @@ def _slopes(depths: Tensor) -> Tensor:
 NETWORK = Network(
     (
         WeightFile(
-            ANNOTATORS[0],
+            annotators.REPOSITORY,
             "dpt_hybrid-midas-501f0c75.pt",
-            ANNOTATORS[1],
+            annotators.REVISION,
             sha256="501f0c75b3bca7daec6b3682c5054c09b366765aef6fa3a09d03a5cb4b230853",
             a1111_folder="midas",
             licence="MIT",

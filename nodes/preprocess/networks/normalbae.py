@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from ...inference.weight_files import load_state_dict
 from ..controlnet_aux import network_class
 from ..method import Batch, Hint, Method, Network, Paths, WeightFile
-from .depth_maps import ANNOTATORS, normalised
+from . import annotators
+from .depth_maps import normalised
 from .filling import fill
 
 _SUBMODULES = "controlnet_aux.normalbae.nets.submodules"
@@ -93,9 +94,9 @@ METHODS = (
             "": Network(
                 (
                     WeightFile(
-                        ANNOTATORS[0],
+                        annotators.REPOSITORY,
                         "scannet.pt",
-                        ANNOTATORS[1],
+                        annotators.REVISION,
                         a1111_folder="normal_bae",
                         licence="MIT",
                     ),

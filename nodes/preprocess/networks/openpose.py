@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from ...inference.weight_files import load_state_dict
 from ..controlnet_aux import network_class
 from ..method import Batch, Hint, Method, Network, Option, Paths, WeightFile
-from . import resampling
-from .depth_maps import ANNOTATORS
+from . import annotators, resampling
 from .filling import fill, unfilled
 from .hands_and_faces import hands_and_faces
 from .people import PARTS, Field, Peaks, group
@@ -160,7 +159,9 @@ _LICENCE = "CMU OpenPose: for academic or non-profit, non-commercial research on
 
 
 def _file(name: str, size: int, sha256: str) -> WeightFile:
-    return WeightFile(*ANNOTATORS[:1], name, ANNOTATORS[1], size, sha256, "openpose", _LICENCE)
+    return WeightFile(
+        annotators.REPOSITORY, name, annotators.REVISION, size, sha256, "openpose", _LICENCE
+    )
 
 
 BODY = _file(

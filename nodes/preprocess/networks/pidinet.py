@@ -1,19 +1,15 @@
 """PiDiNet: soft edges of pixel differences, and scribbles made of them."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..controlnet_aux import network_class
-from ..method import Batch, Hint, Method, Network, Paths
+from ..method import Method, Network, Paths
 from . import annotators
 from .checkpoints import State, filled
-from .scribbles import scribble
-from .soft_edges import SAFE, stepped
-
-_SAFE_STEPS = 2
+from .soft_edges import SAFE, scribbled, soft
 
 _VARIANT = "carv4"
 
@@ -94,22 +90,6 @@ def _network() -> nn.Module:
 def load(paths: Paths) -> nn.Module:
     """PiDiNet with the weights in `paths`, its convolutions made plain."""
     return LastMap(filled(_network, paths[annotators.PIDINET.name], plain_weights)).eval()
-
-
-def _edges(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Tensor:
-    assert network is not None
-    edges = network(batch.images)
-    return stepped(edges, _SAFE_STEPS) if options[SAFE.name] == "enable" else edges
-
-
-def soft(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
-    """Soft edges."""
-    return Hint(_edges(network, batch, options))
-
-
-def scribbled(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
-    """Scribbles."""
-    return Hint(scribble(_edges(network, batch, options)))
 
 
 _NETWORKS = {"": Network((annotators.PIDINET,), load)}

@@ -1,10 +1,14 @@
 """Edge maps of 0 to 1 out of networks that see edges at several scales."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..method import Option
+from ..method import Batch, Hint, Option
+from .scribbles import scribble
 
 SAFE = Option(
     "safe",
@@ -12,6 +16,9 @@ SAFE = Option(
     "Give edges in three shades only, so that weak details of the picture are not copied.",
     choices=("enable", "disable"),
 )
+
+SAFE_STEPS = 2
+"""Between the three shades."""
 
 
 class MeanOfSides(nn.Module):
@@ -41,3 +48,19 @@ class MeanOfSides(nn.Module):
 def stepped(edges: Tensor, steps: int) -> Tensor:
     """`edges` of 0 to 1 in `steps` + 1 shades: controlnet_aux's `safe_step`."""
     return (edges * (steps + 1)).trunc().div_(steps).clamp_(0, 1)
+
+
+def soft(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
+    """A method's `run`: what `network` says of edges, in three shades if `SAFE` is on."""
+    return Hint(_edges(network, batch, options))
+
+
+def scribbled(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
+    """A method's `run`: scribbles along the same edges."""
+    return Hint(scribble(_edges(network, batch, options)))
+
+
+def _edges(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Tensor:
+    assert network is not None
+    edges = network(batch.images)
+    return stepped(edges, SAFE_STEPS) if options[SAFE.name] == "enable" else edges

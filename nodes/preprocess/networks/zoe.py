@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ...inference.weight_files import load_state_dict
 from ..controlnet_aux import network_class
 from ..method import Batch, Hint, Method, Network, Option, Paths, WeightFile
-from .depth_maps import ANNOTATORS
+from . import annotators
 from .filling import fill, unfilled
 
 _MODELS = "controlnet_aux.zoe.zoedepth.models"
@@ -182,9 +182,9 @@ METHODS = (
             "": Network(
                 (
                     WeightFile(
-                        ANNOTATORS[0],
+                        annotators.REPOSITORY,
                         "ZoeD_M12_N.pt",
-                        ANNOTATORS[1],
+                        annotators.REVISION,
                         a1111_folder="zoedepth",
                         licence="MIT",
                     ),
