@@ -1,12 +1,13 @@
 """Weight files for the networks of preprocessors, with random weights, where servers find them.
 
-Who adds a method adds its writer here, or says in `ELSEWHERE` which tests run it.
+Who adds a method adds its writer here, or says below on which hosts it runs.
 """
 
 import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import depth_anything_original
 import edge_networks
@@ -31,17 +32,17 @@ from torch import nn
 _CONSTANTS = ("k_idx", "K_minus_1", "relative_position_index")
 """Of Zoe: not every file holds them."""
 
-ELSEWHERE: dict[str, str] = {
-    "Sam": "a thousand points a picture are minutes on a CPU: its unit tests run a small one",
-    "ZoeDepth": "20 s a picture on a CPU: its unit tests run a small one",
+SETTINGS: dict[str, dict[str, Any]] = {
+    "DepthAnythingV2": {"model": "small"},
+    "Sam": {"points_per_side": 2},
 }
-"""Methods that no server test runs, and why."""
+"""What is set, so that a method's smallest network is run, or does less."""
 
-SETTINGS = {"DepthAnythingV2": {"model": "small"}}
-"""What is set, so that a method's smallest network is run."""
+LARGE = ("LeresDepth", "MidasDepth", "MidasNormal", "NormalBae", "Openpose", "Sam")
+"""Methods that take long: they are run on the oldest and the newest host."""
 
-LARGE = ("LeresDepth", "MidasDepth", "MidasNormal", "NormalBae", "Openpose")
-"""Methods with hundreds of MB of weights: they are run on the oldest and the newest host."""
+LARGEST = ("ZoeDepth",)
+"""Those that take 20 s a picture: they are run once, on the newest host."""
 
 Write = Callable[[Path], None]
 """Writes a checkpoint of random weights to a path, in the form of the published one."""

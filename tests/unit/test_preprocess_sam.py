@@ -1,6 +1,7 @@
 """Segment Anything against controlnet_aux's generator of masks, with a network of toy size."""
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,10 +26,13 @@ def _no_gradients() -> Any:
 
 @pytest.fixture(autouse=True)
 def _fewer_points(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sam, "_POINTS", MANY_POINTS)
     monkeypatch.setattr(sam, "_AT_ONCE", 24)
     # Random masks are noise all over the picture: nearly all boxes are the same.
     monkeypatch.setattr(sam, "_MOST_OVERLAP", ALIKE)
+
+
+def settings(seed: int) -> dict[str, Any]:
+    return {"seed": seed, "points_per_side": MANY_POINTS}
 
 
 def toy() -> nn.Module:
@@ -71,7 +75,7 @@ def ours(network: nn.Module, images: torch.Tensor) -> list[np.ndarray]:
     """The segments of the first picture."""
     wrapped = SegmentAnything(network)
     seen = sam.normalised(images * 255, sam._MEAN, sam._DEVIATION)
-    found = sam.segments(wrapped, wrapped(seen)[:1], (SIDE, SIDE), (SIDE, SIDE))
+    found = sam.segments(wrapped, wrapped(seen)[:1], (SIDE, SIDE), (SIDE, SIDE), MANY_POINTS)
     return list(found.cpu().numpy())
 
 
@@ -116,7 +120,7 @@ def test_boxes_are_the_packages() -> None:
 def test_a_picture_is_its_segments_in_colours_of_the_seed() -> None:
     network, images = toy(), pictures(SIDE, SIDE, 2)
     first, again, other = (
-        sam.run(SegmentAnything(network), batch(images), {"seed": seed}).pictures
+        sam.run(SegmentAnything(network), batch(images), settings(seed)).pictures
         for seed in (1, 1, 2)
     )
     assert torch.equal(first, again)
@@ -127,7 +131,7 @@ def test_a_picture_is_its_segments_in_colours_of_the_seed() -> None:
 
 
 def test_pictures_of_other_sizes_are_fitted_into_the_square() -> None:
-    hint = sam.run(SegmentAnything(toy()), batch(pictures(48, 100)), {"seed": 0})
+    hint = sam.run(SegmentAnything(toy()), batch(pictures(48, 100)), settings(0))
     assert hint.pictures.shape == (1, 3, 48, 100)
     assert hint.pictures.isfinite().all()
 
@@ -135,18 +139,32 @@ def test_pictures_of_other_sizes_are_fitted_into_the_square() -> None:
 def test_nothing_sure_is_a_black_picture() -> None:
     network = toy()
     network.mask_decoder.iou_prediction_head.layers[-1].bias.sub_(9)
-    hint = sam.run(SegmentAnything(network), batch(pictures(SIDE, SIDE)), {"seed": 0})
+    hint = sam.run(SegmentAnything(network), batch(pictures(SIDE, SIDE)), settings(0))
     assert hint.pictures.max() == 0
 
 
 def test_segments_are_the_cpus_on_a_card_without_fp64(emulated_xpu: Any) -> None:
     network, images = toy(), pictures(SIDE, SIDE)
-    expected = sam.run(SegmentAnything(network), batch(images), {"seed": 3}).pictures
+    expected = sam.run(SegmentAnything(network), batch(images), settings(3)).pictures
     emulated_xpu([A770])
     network.to("xpu:0")
-    made = sam.run(SegmentAnything(network), batch(images.to("xpu:0")), {"seed": 3}).pictures
+    made = sam.run(SegmentAnything(network), batch(images.to("xpu:0")), settings(3)).pictures
     assert made.device.type == "xpu"
     assert ((made.cpu() - expected).abs() > 1e-6).float().mean() < 0.01
+
+
+def test_nothing_of_the_published_network_stays_behind_when_it_moves(tmp_path: Path) -> None:
+    """TinyViT keeps tensors that it computed in plain attributes."""
+    path = tmp_path / "mobile_sam.pt"
+    torch.save(SegmentAnything(sam.network_class(sam._SAM)()).network.state_dict(), path)
+    network = sam.load({path.name: path}).to("meta")
+    behind = [
+        name
+        for part in network.modules()
+        for name, value in vars(part).items()
+        if isinstance(value, torch.Tensor) and not value.is_meta
+    ]
+    assert not behind
 
 
 def test_the_published_network_is_built_and_takes_its_own_names() -> None:

@@ -24,7 +24,6 @@ _SAM = "controlnet_aux.segment_anything.build_sam:build_sam_vit_t"
 _MEAN = (123.675, 116.28, 103.53)
 _DEVIATION = (58.395, 57.12, 57.375)
 
-_POINTS = 32
 _AT_ONCE = 64
 _LEAST_SURE = 0.88
 _LEAST_STABLE = 0.95
@@ -71,7 +70,20 @@ def load(paths: Paths) -> nn.Module:
     path = next(iter(paths.values()))
     network = SegmentAnything(network_class(_SAM)())
     state = load_state_dict(path)
-    return fill(network, {f"network.{name}": value for name, value in state.items()}, path)
+    filled = fill(network, {f"network.{name}": value for name, value in state.items()}, path)
+    _own_biases(filled)
+    return filled
+
+
+def _own_biases(network: nn.Module) -> None:
+    """Make what TinyViT's attention computes once of its weights a part of the network.
+
+    `ab` is a plain attribute, which stays where it was made when the network moves.
+    """
+    for part in network.modules():
+        biases = part.__dict__.pop("ab", None)
+        if biases is not None:
+            part.register_buffer("ab", biases, persistent=False)
 
 
 def run(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
@@ -84,21 +96,29 @@ def run(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> 
     padding = (0, network.side - size[1], 0, network.side - size[0])
     shown = network(functional.pad(normalised(seen * 255, _MEAN, _DEVIATION), padding))
     pictures = [
-        _coloured(segments(network, one[None], size, (height, width)), options["seed"])
+        _coloured(
+            segments(network, one[None], size, (height, width), options["points_per_side"]),
+            options["seed"],
+        )
         for one in shown
     ]
     return Hint(torch.stack(pictures))
 
 
 def segments(
-    network: SegmentAnything, shown: Tensor, size: tuple[int, int], full: tuple[int, int]
+    network: SegmentAnything,
+    shown: Tensor,
+    size: tuple[int, int],
+    full: tuple[int, int],
+    per_side: int,
 ) -> Tensor:
     """bool [M, H, W]: the segments of one picture, the largest first.
 
-    `size` is that of the picture in the square that was looked at, `full` its own.
+    `size` is that of the picture in the square that was looked at, `full` its own. `per_side`
+    points down and across are asked for the segments that they are in.
     """
     masks, sure = [], []
-    for points in _grid(size, shown.device).split(_AT_ONCE):
+    for points in _grid(size, per_side, shown.device).split(_AT_ONCE):
         found, scores = network(shown, points)
         found, scores = found.flatten(0, 1), scores.flatten()
         chosen = scores > _LEAST_SURE
@@ -113,9 +133,9 @@ def segments(
     return every[largest]
 
 
-def _grid(size: tuple[int, int], device: torch.device) -> Tensor:
+def _grid(size: tuple[int, int], per_side: int, device: torch.device) -> Tensor:
     """Points [n, 2], x and y, in the middle of equal parts of a picture."""
-    part = (torch.arange(_POINTS, device=device) + 0.5) / _POINTS
+    part = (torch.arange(per_side, device=device) + 0.5) / per_side
     y, x = torch.meshgrid(part * size[0], part * size[1], indexing="ij")
     return torch.stack((x, y), -1).view(-1, 2)
 
@@ -184,6 +204,15 @@ METHODS = (
                 "Of the colours. The largest segments get theirs first.",
                 least=0,
                 most=2**32 - 1,
+                step=1,
+            ),
+            Option(
+                "points_per_side",
+                32,
+                "Of the grid of points whose segments are looked for. Fewer are faster, and miss "
+                "small segments: time grows with the square.",
+                least=1,
+                most=64,
                 step=1,
             ),
         ),
