@@ -14,8 +14,9 @@ import edge_networks
 import numpy as np
 import pytest
 import torch
+from comfyui_ipex.nodes.preprocess import blur
 from comfyui_ipex.nodes.preprocess.controlnet_aux import network_class
-from comfyui_ipex.nodes.preprocess.networks import anyline, blur, manga_line
+from comfyui_ipex.nodes.preprocess.networks import anyline, manga_line
 from comfyui_ipex.nodes.preprocess.networks.scribbles import scribble
 from comfyui_ipex.nodes.preprocess.networks.small_objects import large_objects
 from conftest import REPOSITORY

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..blur import blurred
 from ..method import Batch, Hint, Method, Network, Option, Paths, WeightFile
 from . import annotators, lineart, lineart_anime, manga_line, teed
-from .blur import blurred
 from .small_objects import large_objects
 from .soft_edges import SAFE_STEPS, stepped
 

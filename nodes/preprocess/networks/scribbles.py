@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .blur import WHOLE, blurred, blurred_whole
+from ..blur import WHOLE, blurred, blurred_whole
 
 _SIGMA = 3.0
 

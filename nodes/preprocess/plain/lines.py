@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..blur import blurred
 from ..method import Batch, Hint, Method, Option
 from . import opencv
-from .blur import blurred
 
 _GRAY = (9798, 19235, 3735)
 """Of 32768: the shares of red, green and blue in OpenCV's gray of 8 bits."""

@@ -7,35 +7,33 @@ is a ridge or a line depends on the last bits.
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
-from torch.nn import functional
 
 WHOLE = 256
 """OpenCV blurs pictures of 8 bits with whole numbers: weights of 1/256."""
 
 
 def blurred(images: Tensor, sigma: float) -> Tensor:
-    """Floating point pictures [N, C, H, W], blurred with `sigma` pixels.
+    """Floating point pictures [N, C, H, W], blurred with `sigma` pixels."""
+    return _convolved(images, kernel(sigma))
 
-    Both sides must have more than 4 `sigma` pixels.
-    """
-    return _convolved(images, _weights(sigma, round(sigma * 8 + 1) | 1))
+
+def kernel(sigma: float) -> list[float]:
+    """The weights: 4 sigma to each side, as OpenCV has it for pictures of floating point."""
+    return _weights(sigma, round(sigma * 8 + 1) | 1)
 
 
 def blurred_whole(images: Tensor, sigma: float) -> Tensor:
-    """Pictures of 0 and 1, blurred as OpenCV blurs those of 8 bits: whole numbers to 65536.
-
-    Both sides must have more than 3 `sigma` pixels.
-    """
+    """Pictures of 0 and 1, blurred as OpenCV blurs those of 8 bits: whole numbers to 65536."""
     return _convolved(images, _whole_weights(sigma, round(sigma * 6 + 1) | 1))
 
 
 def _convolved(images: Tensor, weights: Sequence[float]) -> Tensor:
     """Convolved with symmetric `weights` in both directions; borders mirrored, edge left out."""
-    for dim, mirrored in ((-1, (1, 0)), (-2, (0, 1))):
-        half = len(weights) // 2
-        horizontal, vertical = (half * side for side in mirrored)
-        wide = functional.pad(images, (horizontal,) * 2 + (vertical,) * 2, mode="reflect")
+    half = len(weights) // 2
+    for dim in (-1, -2):
+        wide = _mirrored(images, dim, half)
         length = images.shape[dim]
         total = wide.narrow(dim, half, length) * weights[half]
         for offset in range(1, half + 1):
@@ -43,6 +41,21 @@ def _convolved(images: Tensor, weights: Sequence[float]) -> Tensor:
             total.add_(pair, alpha=weights[half - offset])
         images = total
     return images
+
+
+def _mirrored(images: Tensor, dim: int, by: int) -> Tensor:
+    length = images.shape[dim]
+    index = [mirror(position, length) for position in range(-by, length + by)]
+    return images.index_select(dim, torch.tensor(index, device=images.device))
+
+
+def mirror(position: int, length: int) -> int:
+    """Where a position outside 0 to `length` - 1 is found: OpenCV's BORDER_REFLECT_101."""
+    if length == 1:
+        return 0
+    period = 2 * (length - 1)
+    position %= period
+    return min(position, period - position)
 
 
 def _weights(sigma: float, length: int) -> list[float]:
