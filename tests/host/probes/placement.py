@@ -5,12 +5,12 @@ Prints one line of JSON: for each function below, what it saw, or the traceback 
 """
 
 import gc
-import json
 import tempfile
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from answering import print_answers
 
 # First: it makes the host importable and parses the arguments.
 from placing import (
@@ -280,10 +280,4 @@ CHECKS: tuple[Callable[[], Any], ...] = (
 )
 
 if __name__ == "__main__":
-    answers = {}
-    for check in CHECKS:
-        try:
-            answers[check.__name__] = check()
-        except Exception:  # noqa: BLE001  (a check that breaks is an answer)
-            answers[check.__name__] = traceback.format_exc()
-    print(json.dumps(answers))
+    print_answers(CHECKS)

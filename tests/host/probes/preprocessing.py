@@ -10,13 +10,13 @@ import dataclasses
 import gc
 import importlib
 import inspect
-import json
 import sys
 import tempfile
-import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from answering import print_answers
 
 sys.path.insert(0, str(Path.cwd()))
 EXTENSION = sys.argv[1]
@@ -280,10 +280,4 @@ CHECKS: tuple[Callable[[], Any], ...] = (
 )
 
 if __name__ == "__main__":
-    answers = {}
-    for check in CHECKS:
-        try:
-            answers[check.__name__] = check()
-        except Exception:  # noqa: BLE001  (a check that breaks is an answer)
-            answers[check.__name__] = traceback.format_exc()
-    print(json.dumps(answers))
+    print_answers(CHECKS)

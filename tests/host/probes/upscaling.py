@@ -7,14 +7,14 @@ Prints one line of JSON: for each function below, what it saw, or the traceback 
 import asyncio
 import contextlib
 import inspect
-import json
 import pickle
 import sys
 import tempfile
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from answering import print_answers
 
 sys.path.insert(0, str(Path.cwd()))
 EXTENSION, MODELS = sys.argv[1], Path(sys.argv[2])
@@ -266,10 +266,4 @@ CHECKS: tuple[Callable[[], Any], ...] = (
 )
 
 if __name__ == "__main__":
-    answers = {}
-    for check in CHECKS:
-        try:
-            answers[check.__name__] = check()
-        except Exception:  # noqa: BLE001  (a check that breaks is an answer)
-            answers[check.__name__] = traceback.format_exc()
-    print(json.dumps(answers))
+    print_answers(CHECKS)
