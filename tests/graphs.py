@@ -25,7 +25,7 @@ SMALLER = {
 
 RESOLUTION = 128
 
-_WIDGETS = frozenset(["INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"])
+_WIDGETS = frozenset(["INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COMFY_DYNAMICCOMBO_V3"])
 
 _SEED_CONTROLS = frozenset(["fixed", "increment", "decrement", "randomize"])
 
@@ -57,8 +57,10 @@ def _inputs(node: Mapping[str, Any], specs: Mapping[str, Any], sources: Any) -> 
         for name, spec in specs.get(group, {}).items():
             if not is_widget(spec[0]):
                 continue
-            found[name] = next(values)
-            if len(spec) > 1 and spec[1].get("control_after_generate"):
+            # A newer host's widget that was not there when it was saved has its default.
+            extra = spec[1] if len(spec) > 1 else {}
+            found[name] = next(values, extra.get("default"))
+            if extra.get("control_after_generate"):
                 control = next(values)
                 assert control in _SEED_CONTROLS, f"{node['type']}: {control!r} after {name}"
     linked = {one["name"]: one["link"] for one in node["inputs"] if one["link"] is not None}
@@ -84,11 +86,16 @@ def unknown_choices(prompt: Mapping[str, Any], known: Mapping[str, Any]) -> list
     for node in prompt.values():
         specs = known[node["class_type"]]["input"]
         for name, spec in {**specs.get("required", {}), **specs.get("optional", {})}.items():
-            offered = spec[0] if isinstance(spec[0], list) else spec[1:] and spec[1].get("options")
+            offered = _offered(spec)
             chosen = node["inputs"].get(name)
             if offered and isinstance(chosen, str) and chosen not in offered:
                 found.append(f"{node['class_type']}.{name} = {chosen!r}")
     return found
+
+
+def _offered(spec: Any) -> list[Any]:
+    listed = spec[0] if isinstance(spec[0], list) else (spec[1:] and spec[1].get("options")) or []
+    return [one["key"] if isinstance(one, dict) else one for one in listed]
 
 
 def output_nodes(prompt: Mapping[str, Any], known: Mapping[str, Any]) -> set[str]:
@@ -115,9 +122,9 @@ def _write_lama(path: Path) -> None:
     from safetensors.torch import save_file
     from spandrel import MAIN_REGISTRY
 
-    support = next(one for one in MAIN_REGISTRY.architectures() if one.id == "LaMa")
+    support = next(one for one in MAIN_REGISTRY.architectures() if one.architecture.id == "LaMa")
     draft = path.with_name(f"{path.name}.draft")
-    save_file(weights(support), draft)
+    save_file(weights(support.architecture), draft)
     draft.replace(path)
 
 
