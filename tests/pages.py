@@ -52,6 +52,19 @@ _FIT = """() => {
 }"""
 
 
+_PLACE = """(type) => {
+  const node = app.graph._nodes.find((node) => node.type === type);
+  const { scale, offset } = app.canvas.ds;
+  const frame = document.querySelector("#graph-canvas").getBoundingClientRect();
+  const [left, top] = [0, 1].map((axis) => (node.pos[axis] + offset[axis]) * scale);
+  const right = left + node.size[0] * scale;
+  const bottom = top + node.size[1] * scale;
+  const space = 12;
+  const title = 30 * scale + space;
+  return [left - space, top - title, right + space, bottom + space].map(
+    (one, side) => one + (side % 2 ? frame.top : frame.left));
+}"""
+
 _RUN = "[data-testid=queue-button] button, button[data-testid=queue-button]"
 
 
@@ -127,6 +140,10 @@ class ComfyPage:
             }""",
             [[name, list(place)] for name, place in nodes],
         )
+
+    def place_of(self, node: str) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom of a node, its title and some space, in the screenshot."""
+        return tuple(self.evaluate(_PLACE, node))
 
     def fit(self) -> None:
         """Show the whole graph."""
