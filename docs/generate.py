@@ -8,7 +8,7 @@ import json
 import re
 import sys
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -22,6 +22,7 @@ if "comfyui_ipex" not in sys.modules:
     sys.modules["comfyui_ipex"] = package
 
 from comfyui_ipex import nodes  # noqa: E402
+from comfyui_ipex.nodes.preprocess.catalogue import METHODS  # noqa: E402
 from comfyui_ipex.xpu_runtime import host  # noqa: E402
 from comfyui_ipex.xpu_runtime.memory import MemoryReader  # noqa: E402
 from comfyui_ipex.xpu_runtime.priority import Primary  # noqa: E402
@@ -160,28 +161,50 @@ def _table(titles: tuple[str, ...], rows: list[str]) -> str:
     return "\n".join([head, f"|{' --- |' * len(titles)}", *rows])
 
 
-TABLES = {"changes": seam_table, "settings": settings_table}
-"""By the name in the comments around them in README.md."""
+def successors_table() -> str:
+    """comfyui_controlnet_aux's nodes and ours, from the names under which ours are searched for."""
+    rows = []
+    for method in sorted(METHODS.values(), key=lambda one: one.aliases[0].lower()):
+        theirs = [f"`{name}`" for name in method.aliases if _is_id(name)]
+        page = f"../web/docs/Ipex{method.name}Preprocessor.md"
+        rows.append(f"| {', '.join(theirs)} | [{method.title} (IPEX)]({page}) |")
+    aio = "| `AIO_Preprocessor` | [AIO Preprocessor (IPEX)](../web/docs/IpexAIOPreprocessor.md) |"
+    return _table(("comfyui_controlnet_aux", "Here"), [aio, *rows])
 
 
-def with_tables(text: str) -> str:
-    """README.md's text with its generated tables. Raises `ValueError` if one has no place."""
-    for name, make in TABLES.items():
-        parts = re.split(
-            rf"(<!-- {name}: [^>]*-->\n)(?:.*?)(\n<!-- end -->)", text, flags=re.DOTALL
-        )
+def _is_id(alias: str) -> bool:
+    return " " not in alias and alias != alias.lower()
+
+
+TABLES: dict[str, dict[str, Callable[[], str]]] = {
+    "README.md": {"changes": seam_table, "settings": settings_table},
+    "docs/migration.md": {"controlnet-aux": successors_table},
+}
+"""By document, then by the name in the comments around the table."""
+
+
+def with_tables(document: str) -> str:
+    """A document's text with its generated tables. Raises `ValueError` if one has no place."""
+    text = (REPOSITORY / document).read_text(encoding="utf-8")
+    for name, make in TABLES[document].items():
+        place = rf"(<!-- {name}: [^>]*-->\n)(?:.*?)(<!-- end -->)"
+        parts = re.split(place, text, flags=re.DOTALL)
         if len(parts) != 4:
-            raise ValueError(f"README.md needs one place for the table '{name}'.")
+            raise ValueError(f"{document} needs one place for the table '{name}'.")
         before, start, end, after = parts
-        text = f"{before}{start}{make()}{end}{after}"
+        text = f"{before}{start}{make()}\n{end}{after}"
     return text
 
 
+def files() -> dict[Path, str]:
+    """Every generated file and its text. Raises `MissingTranslationError` or `ValueError`."""
+    documents = {REPOSITORY / document: with_tables(document) for document in TABLES}
+    return locale_files() | documents
+
+
 def main() -> None:
-    """Write every generated file that differs."""
-    readme = REPOSITORY / "README.md"
-    files = locale_files() | {readme: with_tables(readme.read_text(encoding="utf-8"))}
-    for path, text in files.items():
+    """Write them all."""
+    for path, text in files().items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
 

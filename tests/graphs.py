@@ -67,6 +67,19 @@ def _inputs(node: Mapping[str, Any], specs: Mapping[str, Any], sources: Any) -> 
     return found | {name: sources[link] for name, link in linked.items()}
 
 
+def defaults(node: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page would set in a new node's widgets; `node` is its entry at /object_info."""
+    groups = node["input"]
+    specs = {**groups.get("required", {}), **groups.get("optional", {})}
+    found = {}
+    for name, spec in specs.items():
+        extra = spec[1] if len(spec) > 1 else {}
+        offered = _offered(spec)
+        if is_widget(spec[0]) and ("default" in extra or offered):
+            found[name] = extra.get("default", offered[0] if offered else None)
+    return found
+
+
 def made_small(prompt: dict[str, Any]) -> dict[str, Any]:
     """The same with small models, small pictures and few steps."""
     for node in prompt.values():

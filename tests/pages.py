@@ -47,7 +47,7 @@ _FIT = """() => {
   const [width, height] = [canvas.width / ratio - 80, canvas.height / ratio];
   ds.scale = Math.min(1.2, (width - 80) / (right - left), (height - 260) / (bottom - top + 40));
   ds.offset[0] = 110 / ds.scale - left;
-  ds.offset[1] = 130 / ds.scale - top;
+  ds.offset[1] = 150 / ds.scale - top;
   app.graph.setDirtyCanvas(true, true);
 }"""
 
@@ -60,7 +60,7 @@ _PLACE = """(type) => {
   const right = left + node.size[0] * scale;
   const bottom = top + node.size[1] * scale;
   const space = 12;
-  const title = 30 * scale + space;
+  const title = 54 * scale + space;  // and the badge above it
   return [left - space, top - title, right + space, bottom + space].map(
     (one, side) => one + (side % 2 ? frame.top : frame.left));
 }"""
@@ -80,7 +80,7 @@ class ComfyPage:
         self.server = server
         self.set("Comfy.TutorialCompleted", True)
         self.set("Comfy.Locale", language)
-        self.set("Comfy.Queue.ShowFlatList", False)
+        self.set("Comfy.Minimap.Visible", False)
         context = browser.new_context(
             viewport={"width": WIDTH, "height": HEIGHT},
             permissions=["clipboard-read", "clipboard-write"],

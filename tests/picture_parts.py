@@ -77,7 +77,7 @@ def cut_out(screenshot: bytes, box: Box) -> Image.Image:
 def without_frame(screenshot: bytes) -> Image.Image:
     """A screenshot of the page without its bars, for a preview."""
     whole = Image.open(io.BytesIO(screenshot)).convert("RGB")
-    part = whole.crop((60, 110, whole.width, whole.height - 60))
+    part = whole.crop((60, 100, whole.width, whole.height - 50))
     part.thumbnail((900, 900), Image.Resampling.LANCZOS)
     return part
 

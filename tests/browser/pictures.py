@@ -8,6 +8,7 @@ devices in the screenshots are emulated.
 import io
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ sys.path.insert(0, str(TESTS))
 
 import conftest  # noqa: E402, F401 (it makes comfyui_ipex importable)
 import edge_networks  # noqa: E402
+import graphs  # noqa: E402
 import hosts  # noqa: E402
 import models  # noqa: E402
 import pages  # noqa: E402
@@ -108,6 +110,9 @@ def result_of(running: servers.ComfyServer, node: str, inputs: dict[str, Any]) -
         "save": {"class_type": "SaveImage", "inputs": {"images": ["node", 0]}},
     }
     prompt["save"]["inputs"]["filename_prefix"] = node
+    known = running.client.get_json("/object_info")
+    for one in prompt.values():
+        one["inputs"] = graphs.defaults(known[one["class_type"]]) | one["inputs"]
     (made,) = running.run(prompt).images
     before = Image.open(io.BytesIO(running.client.get("/view", filename=source, type="input")))
     return parts.side_by_side(before.convert("RGB"), Image.fromarray(made))
@@ -128,6 +133,8 @@ def node_pictures(running: servers.ComfyServer, page: pages.ComfyPage) -> None:
 
 def example_pictures(page: pages.ComfyPage) -> None:
     """A preview for each example: the graph, after it was run where that can be done."""
+    # It says "Job completed" over a corner of the graph.
+    page.page.add_style_tag(content="[data-testid=queue-progress-overlay] { display: none }")
     for path in sorted(EXAMPLES.glob("*.json")):
         page.drop(path, lambda text: text.replace("RealESRGAN_x4plus.pth", REAL))
         page.fit()
@@ -144,13 +151,19 @@ def readme_pictures(page: pages.ComfyPage) -> None:
     for name, tab in (("report", "comfyui-ipex.report"), ("menu", "node-library")):
         page.open_tab(tab)
         if name == "menu":
-            page.page.get_by_text("IPEX", exact=True).first.scroll_into_view_if_needed()
-            page.page.get_by_text("IPEX", exact=True).first.click()
-            page.page.get_by_text("preprocess", exact=True).first.click()
-            page.page.get_by_text("XPU Report", exact=True).last.scroll_into_view_if_needed()
+            unfold(page, "IPEX", "preprocess", "lines")
         page.fit()
         picture = Image.open(io.BytesIO(page.screenshot()))
         parts.write_webp(picture.convert("RGB"), README_PICTURES / f"{name}.webp")
+
+
+def unfold(page: pages.ComfyPage, *folders: str) -> None:
+    """Open folders of the node library, the first one scrolled to its top."""
+    for folder in folders:
+        page.page.get_by_text(folder, exact=True).first.dispatch_event("click")
+        time.sleep(1)
+    where = page.page.get_by_text(folders[0], exact=True).first
+    where.evaluate("(element) => element.scrollIntoView({ block: 'start' })")
 
 
 def help_picture(browser: Browser, running: servers.ComfyServer) -> None:
