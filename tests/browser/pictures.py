@@ -1,0 +1,200 @@
+"""Makes every picture that README.md, help pages and examples show: `./test --pictures`.
+
+Results are those of real runs of the nodes on a photo that scikit-image ships. A node whose weights
+are in no package that we may use is shown as it looks in the page, never with made-up weights. The
+devices in the screenshots are emulated.
+"""
+
+import io
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+TESTS = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(TESTS))
+
+import conftest  # noqa: E402, F401 (it makes comfyui_ipex importable)
+import edge_networks  # noqa: E402
+import graphs  # noqa: E402
+import hosts  # noqa: E402
+import models  # noqa: E402
+import pages  # noqa: E402
+import picture_parts as parts  # noqa: E402
+import servers  # noqa: E402
+from comfyui_ipex.launcher import demo_assets  # noqa: E402
+from comfyui_ipex.launcher.folders import REPOSITORY  # noqa: E402
+from comfyui_ipex.nodes import NODE_CLASS_MAPPINGS  # noqa: E402
+from comfyui_ipex.nodes.preprocess.catalogue import METHODS  # noqa: E402
+from comfyui_ipex.nodes.preprocess.networks import hed  # noqa: E402
+from PIL import Image  # noqa: E402
+from playwright.sync_api import Browser, sync_playwright  # noqa: E402
+
+NODE_PICTURES = REPOSITORY / "web" / "docs" / "pictures"
+
+README_PICTURES = REPOSITORY / "docs" / "pictures"
+
+EXAMPLES = REPOSITORY / "example_workflows"
+
+NEWEST = hosts.VERSIONS[-1]
+
+REAL = "DAT_light_x2.pth"
+
+RUN_ALONE = {"preprocess_edges", "preprocess_video", "upscale"}
+"""Examples that need no other weights than those at hand; the others are shown as they load."""
+
+LISTED = (
+    "checkpoints/v1-5-pruned-emaonly.safetensors",
+    "controlnet/control_v11f1p_sd15_depth.pth",
+    "upscale_models/big-lama.pt",
+)
+"""Empty files, so that the page offers what a user would have. They are never read."""
+
+
+def weights(folder: Path) -> Path:
+    """A folder of models with the real weights that packages bring."""
+    for name in models.FOLDERS:
+        (folder / name).mkdir(parents=True)
+    for name in LISTED:
+        (folder / name).touch()
+    demo_assets.main(folder / "photo.png", folder / "upscale_models")
+    place = folder / "annotators" / "lllyasviel" / "Annotators"
+    place.mkdir(parents=True)
+    edge_networks.real_hed(place)
+    return folder
+
+
+@contextmanager
+def server(folder: Path) -> Iterator[servers.ComfyServer]:
+    """The newest host on two emulated cards, with the pictures that it is to read."""
+    configuration = servers.on_device(NEWEST, "xpu")
+    running = servers.ComfyServer(configuration, folder / "base", "", weights(folder / "models"))
+    try:
+        running.client.upload_image("example.png", parts.as_png(parts.photo(256)))
+        running.client.upload_image("small.png", parts.as_png(parts.photo(96)))
+        running.client.upload_image("hole.png", parts.as_png(parts.with_hole(parts.photo(256))))
+        running.client.upload_image("example.mp4", parts.video())
+        yield running
+    finally:
+        running.close()
+
+
+def runnable() -> dict[str, dict[str, Any]]:
+    """Nodes with the settings of their run: all that need no weights, or real ones at hand."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, method in METHODS.items():
+        if not method.networks or method in hed.METHODS:
+            size = {} if method.keeps_size else {"resolution": 256}
+            mask = {"mask": ["photo", 1], "black_pixel_for_xinsir_cn": True}
+            found[f"Ipex{name}Preprocessor"] = size | (mask if method.takes_mask else {})
+    found["IpexAIOPreprocessor"] = {"preprocessor": "HED", "resolution": 256}
+    found["IpexApplyPreprocessor"] = {"preprocessor": ["loader", 0], "resolution": 256}
+    found["IpexUpscaleImage"] = {"upscale_model": ["model", 0]}
+    return found
+
+
+def result_of(running: servers.ComfyServer, node: str, inputs: dict[str, Any]) -> Image.Image:
+    """What a node makes of the photo, beside the photo."""
+    upscales = node == "IpexUpscaleImage"
+    source = "small.png" if upscales else "hole.png" if "mask" in inputs else "example.png"
+    loader = {"preprocessor": "Canny"}
+    model = {"model_name": REAL, "precision": "fp32"}
+    prompt = {
+        "photo": {"class_type": "LoadImage", "inputs": {"image": source}},
+        "loader": {"class_type": "IpexLoadPreprocessor", "inputs": loader},
+        "model": {"class_type": "IpexUpscaleModelLoader", "inputs": model},
+        "node": {"class_type": node, "inputs": {"image": ["photo", 0], **inputs}},
+        "save": {"class_type": "SaveImage", "inputs": {"images": ["node", 0]}},
+    }
+    prompt["save"]["inputs"]["filename_prefix"] = node
+    known = running.client.get_json("/object_info")
+    for one in prompt.values():
+        one["inputs"] = graphs.defaults(known[one["class_type"]]) | one["inputs"]
+    (made,) = running.run(prompt).images
+    before = Image.open(io.BytesIO(running.client.get("/view", filename=source, type="input")))
+    return parts.side_by_side(before.convert("RGB"), Image.fromarray(made))
+
+
+def node_pictures(running: servers.ComfyServer, page: pages.ComfyPage) -> None:
+    """A picture for each help page."""
+    runs = runnable()
+    for node in NODE_CLASS_MAPPINGS:
+        if node in runs:
+            picture = result_of(running, node, runs[node])
+        else:
+            page.show((node, (0, 0)))
+            page.fit()
+            picture = parts.cut_out(page.screenshot(), page.place_of(node))
+        parts.write_webp(picture, NODE_PICTURES / f"{node}.webp")
+
+
+def example_pictures(page: pages.ComfyPage) -> None:
+    """A preview for each example: the graph, after it was run where that can be done."""
+    # It says "Job completed" over a corner of the graph.
+    page.page.add_style_tag(content="[data-testid=queue-progress-overlay] { display: none }")
+    for path in sorted(EXAMPLES.glob("*.json")):
+        page.drop(path, lambda text: text.replace("RealESRGAN_x4plus.pth", REAL))
+        page.fit()
+        if path.stem in RUN_ALONE:
+            page.run()
+        shot = parts.without_frame(page.screenshot())
+        shot.convert("RGB").save(path.with_suffix(".jpg"), quality=78, optimize=True)
+
+
+def readme_pictures(page: pages.ComfyPage) -> None:
+    """The page with the report, with the menu, and with an example that ran."""
+    page.drop(EXAMPLES / "preprocess_edges.json")
+    page.run()
+    for name, tab in (("report", "comfyui-ipex.report"), ("menu", "node-library")):
+        page.open_tab(tab)
+        if name == "menu":
+            unfold(page, "IPEX", "preprocess", "lines")
+        page.fit()
+        picture = Image.open(io.BytesIO(page.screenshot()))
+        parts.write_webp(picture.convert("RGB"), README_PICTURES / f"{name}.webp")
+
+
+def unfold(page: pages.ComfyPage, *folders: str) -> None:
+    """Open folders of the node library, the first one scrolled to its top."""
+    for folder in folders:
+        page.page.get_by_text(folder, exact=True).first.dispatch_event("click")
+        time.sleep(1)
+    where = page.page.get_by_text(folders[0], exact=True).first
+    where.evaluate("(element) => element.scrollIntoView({ block: 'start' })")
+
+
+def help_picture(browser: Browser, running: servers.ComfyServer) -> None:
+    """A node with its help page, which holds a picture that was made before."""
+    page = pages.ComfyPage(browser, running)
+    page.show(("IpexCannyPreprocessor", (0, 0)))
+    page.help_button().click()
+    page.page.locator("img[src*=IpexCanny]").wait_for()
+    picture = Image.open(io.BytesIO(page.screenshot()))
+    parts.write_webp(picture.convert("RGB"), README_PICTURES / "help.webp")
+    page.close()
+
+
+def main(chromium: str, *wanted: str) -> None:
+    """Make the pictures of the `wanted` kinds, or all: nodes, examples, readme, help."""
+    kinds = wanted or ("nodes", "examples", "readme", "help")
+    with tempfile.TemporaryDirectory() as scratch, sync_playwright() as playwright:
+        browser = pages.launched(playwright, chromium)
+        with server(Path(scratch)) as running:
+            page = pages.ComfyPage(browser, running)
+            if "nodes" in kinds:
+                node_pictures(running, page)
+            if "examples" in kinds:
+                example_pictures(page)
+            if "readme" in kinds:
+                readme_pictures(page)
+            page.close()
+            if "help" in kinds:
+                help_picture(browser, running)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
