@@ -5,6 +5,8 @@ plain containers are read. TorchScript is code, and has a function of its own.
 """
 
 import pickle
+import struct
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +37,8 @@ _DAMAGE = (
     ArithmeticError,
     AssertionError,
     MemoryError,
+    struct.error,
+    zlib.error,
 )
 
 
