@@ -22,8 +22,10 @@ MOST_LAYERS = 1 << 12
 _NUMBERS = re.compile(r"[0-9]+")
 
 _FACTORIES = frozenset(
-    ["empty", "empty_strided", "zeros", "ones", "full", "rand", "randn", "randint"]
-    + ["new_empty", "new_empty_strided", "new_zeros", "new_ones", "new_full"]
+    (
+        *("empty", "empty_strided", "zeros", "ones", "full", "rand", "randn", "randint"),
+        *("new_empty", "new_empty_strided", "new_zeros", "new_ones", "new_full"),
+    )
 )
 
 
