@@ -14,6 +14,8 @@ _GUARDED = "_ipex_guarded"
 
 _CHANNELS = (1, 3, 4)
 
+_NUMBERS = ("INT", "FLOAT", "BOOLEAN")
+
 
 class InputError(ValueError):
     """A picture, mask or widget's value that no node can use."""
@@ -34,7 +36,7 @@ def guarded(node: Any) -> Any:
     @functools.wraps(call)
     def checked(*arguments: Any, **named: Any) -> Any:
         given = dict(signature.bind(*arguments, **named).arguments)
-        check({**given, **given.pop("options", {})}, _schema(node), own)
+        check({**given, **given.pop("options", {})}, node.INPUT_TYPES(), own)
         return call(*arguments, **named)
 
     setattr(checked, _GUARDED, node)
@@ -47,20 +49,27 @@ def _judged_by(node: Any) -> frozenset[str]:
     return frozenset() if validate is None else frozenset(inspect.signature(validate).parameters)
 
 
-def _schema(node: Any) -> dict[str, Any]:
-    sections = node.INPUT_TYPES()
-    return {**sections.get("required", {}), **sections.get("optional", {})}
-
-
 def check(
-    given: Mapping[str, Any], schema: Mapping[str, Any], left_out: frozenset[str] = frozenset()
+    given: Mapping[str, Any],
+    inputs: Mapping[str, Mapping[str, Any]],
+    left_out: frozenset[str] = frozenset(),
 ) -> None:
-    """Raise `InputError` for the first value of `given` that does not go with `schema`."""
-    for name, row in schema.items():
-        if name not in given or name in left_out or given[name] is None:
-            continue
+    """Raise `InputError` for the first value of `given` that does not go with `inputs`.
+
+    Those are a node's INPUT_TYPES. None stands for an optional socket without a link.
+    """
+    rows = [
+        (name, row, section)
+        for section in ("required", "optional")
+        for name, row in inputs.get(section, {}).items()
+        if name in given and name not in left_out
+    ]
+    for name, row, section in rows:
         kind, limits = row[0], row[1] if len(row) > 1 else {}
-        if isinstance(kind, list):
+        if given[name] is None:
+            if section == "required" or isinstance(kind, list) or kind in _NUMBERS:
+                raise InputError(f"`{name}` is None: the node before this one gives nothing there.")
+        elif isinstance(kind, list):
             _check_choice(name, given[name], kind)
         elif kind in _CHECKS:
             _CHECKS[kind](name, given[name], limits)
@@ -124,7 +133,7 @@ def _check_finite(name: str, values: Any) -> None:
 
 def _check_number(name: str, value: Any, limits: Mapping[str, Any]) -> None:
     least, most = limits.get("min", -math.inf), limits.get("max", math.inf)
-    is_number = isinstance(value, int | float) and not math.isnan(value)
+    is_number = type(value) in (int, float) and not math.isnan(value)
     if not is_number or not least <= value <= most or math.isinf(value):
         raise InputError(
             f"`{name}` is {str(value)[:40]}, and must be a number of {least} to {most}."
