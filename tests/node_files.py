@@ -22,7 +22,7 @@ SLOW = frozenset(f"Ipex{name}Preprocessor" for name in annotator_files.ELSEWHERE
 SMALL = tuple(
     name
     for name in nodes.NODE_CLASS_MAPPINGS
-    if name not in NETWORKS or name == "IpexTEEDPreprocessor"
+    if name == "IpexTEEDPreprocessor" or name not in (*NETWORKS, "IpexInpaintWithModel")
 )
 """All nodes without a network of their own, and one with."""
 
