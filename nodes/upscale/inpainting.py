@@ -25,8 +25,8 @@ def inpaint(descriptor: Any, images: Tensor, masks: Tensor) -> Tensor:
     """`images` [B, H, W, 1, 3 or 4] with what `masks` [B or 1, H, W] mark (above 0.5) filled in.
 
     fp32 [B, H, W, 3] on the CPU. Pixels that are not marked stay as they are. Such models look
-    at the whole picture, so it is not cut. Raises `UnsuitableModelError` for other models and for masks of
-    another size, `DoesNotFitError` if memory is short; the model is then off its device.
+    at the whole picture, so it is not cut. Raises `UnsuitableModelError` for other models and for
+    masks of another size, `DoesNotFitError` if memory is short; the model is then off its device.
     """
     _check(descriptor, images, masks)
     masks = masks.reshape(-1, 1, *masks.shape[-2:])
