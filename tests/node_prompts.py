@@ -282,6 +282,19 @@ def workflow(
     return made
 
 
+def turned(prompt: Prompt, turn: int) -> Prompt:
+    """A workflow in which what comes from loaders comes anew with each `turn`."""
+    loaders = {name for name, one in prompt.items() if "Loader" in one["class_type"]}
+    added: Prompt = {}
+    for name, one in prompt.items():
+        for key, value in one["inputs"].items():
+            if isinstance(value, list) and value[0] in loaders and name not in loaders:
+                again = f"turn {value[0]} {value[1]}"
+                added[again] = node("Turn", value=value, turn=turn)
+                one["inputs"][key] = [again, 0]
+    return prompt | added
+
+
 @functools.cache
 def lama() -> dict[str, torch.Tensor]:
     """Random weights of the inpainting network."""

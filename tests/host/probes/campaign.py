@@ -6,7 +6,6 @@ end after the fault that runs then; the calls that fail are spread evenly. Print
 JSON for each name when it is done; the last line is a list of all of them.
 """
 
-import copy
 import gc
 import json
 import logging
@@ -145,8 +144,8 @@ def prompts(name: str) -> tuple[tuple[Prompt, Prompt], bool]:
         made = [node_prompts.workflow(name, node, DEVICE, turn=turn) for turn in (0, 1)]
         rows = node_prompts.schema(node).values()
         return (made[0], made[1]), not any(node_prompts.is_socket(row[0]) for row in rows)
-    plain = worker.workflow(name)
-    return (plain, copy.deepcopy(plain)), True
+    turned = [node_prompts.turned(worker.workflow(name), turn) for turn in (0, 1)]
+    return (turned[0], turned[1]), False
 
 
 def points(calls: dict[str, int]) -> Iterator[tuple[Fault, int]]:
