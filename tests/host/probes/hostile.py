@@ -27,6 +27,7 @@ MODELS, EXTENSION, EXAMPLES, WANTED = (
 SERVED = worker.start(MODELS, EXTENSION, ("--cpu",))
 
 import execution  # noqa: E402
+import hostile_pictures  # noqa: E402
 import hypothesis.strategies as st  # noqa: E402
 import node_prompts  # noqa: E402
 import psutil  # noqa: E402
@@ -94,7 +95,7 @@ def takes_pictures(node_id: str) -> bool:
 def hostile_pictures(node_id: str) -> None:
     """Every kind of picture, at the node's size and at 64 pixels."""
     sizes = {"resolution": 0} if "resolution" in inputs_of(node_id) else {}
-    for kind in node_prompts.HOSTILE:
+    for kind in hostile_pictures.HOSTILE:
         judge(f"{node_id}, {kind}", made(node_id, kind))
         # At 64 pixels a side the long one of these would be a million.
         if sizes:
@@ -174,7 +175,7 @@ def fuzzed(node_id: str) -> None:
         for name, row in rows.items()
         if not (node_prompts.is_socket(row[0]) or name in fixed)
     }
-    hostile = node_prompts.HOSTILE if takes_pictures(node_id) else ()
+    hostile = hostile_pictures.HOSTILE if takes_pictures(node_id) else ()
     kinds = st.sampled_from(["photo", "photo", *hostile])
 
     @settings(
