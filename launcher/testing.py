@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..xpu_runtime.hardware import detect
@@ -21,6 +21,8 @@ from .releases import REFERENCE, RELEASES
 HOST_SUITES = "--host-suites"
 BROWSER = "--browser"
 PICTURES = "--pictures"
+
+CAMPAIGN = "--campaign"
 
 REQUIREMENTS = REPOSITORY / "tests" / "requirements.txt"
 
@@ -105,6 +107,8 @@ def run_pytest(environment: Environment, arguments: Sequence[str]) -> int:
     settings = child_environment()
     # Two threads on contended cores spin; one is faster and its sums are repeatable.
     settings.setdefault("OMP_NUM_THREADS", "1")
+    if CAMPAIGN in arguments:
+        return run_campaign(environment, [one for one in arguments if one != CAMPAIGN], settings)
     command = [str(environment.folder / "bin" / "pytest"), *(arguments or in_parallel())]
     if environment.probe(detect()).cuda:
         # Only servers that are to run on NVIDIA's card see it: an emulated XPU needs a process
@@ -112,3 +116,11 @@ def run_pytest(environment: Environment, arguments: Sequence[str]) -> int:
         command += ["--cuda", settings.get("CUDA_VISIBLE_DEVICES", "0")]
         settings["CUDA_VISIBLE_DEVICES"] = ""
     return subprocess.run(command, cwd=REPOSITORY, env=settings, check=False).returncode
+
+
+def run_campaign(
+    environment: Environment, arguments: Sequence[str], settings: Mapping[str, str]
+) -> int:
+    """Run the full forms of what the suite samples: faults, hostile input, soak, dependencies."""
+    command = [str(environment.python), str(REPOSITORY / "tests" / "campaign.py"), *arguments]
+    return subprocess.run(command, cwd=REPOSITORY, env=dict(settings), check=False).returncode

@@ -1,5 +1,6 @@
 """The nodes that a user sees. Ids are forever: saved workflows name them."""
 
+from .inputs import guarded
 from .preprocess.catalogue import METHODS
 from .preprocess.classes import (
     IpexAIOPreprocessor,
@@ -85,3 +86,6 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "IpexAIOPreprocessor": "AIO Preprocessor (IPEX)",
     **{f"Ipex{name}Preprocessor": f"{row.title} (IPEX)" for name, row in METHODS.items()},
 }
+
+for _node in NODE_CLASS_MAPPINGS.values():
+    guarded(_node)

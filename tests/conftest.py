@@ -34,6 +34,18 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.import_plugin("xpu_emulator.pytest_plugin")
     config.pluginmanager.register(_PlainRoot(), "plain-root")
     config.pluginmanager.register(_HostSummary(), "host-summary")
+    _choose_examples(config.getoption("--campaign"))
+
+
+def _choose_examples(campaign: bool) -> None:
+    """How many examples hypothesis tries: always the same few, or many that nobody has seen."""
+    from hypothesis import HealthCheck, settings
+
+    slow = list(HealthCheck)
+    common = settings(deadline=None, database=None, suppress_health_check=slow)
+    settings.register_profile("sample", common, derandomize=True, max_examples=60)
+    settings.register_profile("campaign", common, max_examples=2000)
+    settings.load_profile("campaign" if campaign else "sample")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -55,6 +67,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="",
         metavar="CHROMIUM",
         help="run tests/browser in this browser (./test --browser passes it)",
+    )
+    parser.addoption(
+        "--campaign",
+        action="store_true",
+        help="the full form of tests that take a sample otherwise (./test --campaign passes it)",
     )
     parser.addoption(
         "--cuda",

@@ -27,7 +27,11 @@ _PACK = re.compile(_NO_WORD_BEFORE + r"[/~][^;\n]*?/(?=custom_nodes/)")
 _PATHS = (
     re.compile(r"(?<=')/[^'\n]+/(?=[^'/\n]+')"),
     re.compile(_NO_WORD_BEFORE + r"/(?:[^\s/'\"();,]+/)+(?=[^\s/'\"();,])"),
+    re.compile(r"\b[A-Za-z]:\\(?:[^\\\n'\"]+\\)+"),
 )
+
+# "https://ann:token@host": what comes before the host's name.
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ def without_paths(text: str) -> str:
         # ComfyUI names a pack's module after its folder, with "_x_" for each dot.
         for written in (home, home.replace(".", "_x_")):
             text = text.replace(written, "~")
-    text = _PACK.sub("", text)
+    text = _CREDENTIALS.sub("", _PACK.sub("", text))
     for pattern in _PATHS:
         text = pattern.sub(".../", text)
     return text

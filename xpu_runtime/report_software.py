@@ -20,12 +20,20 @@ IPEX_MODULE = "intel_extension_for_pytorch"
 A_PATH = "(a path)"
 """Stands for a value that would tell where somebody's files are."""
 
+HIDDEN = "(hidden)"
+"""Stands for a value that may be a secret: by its variable's name, or because no setting that is
+known looks like it."""
+
+_SECRET = re.compile(r"TOKEN|SECRET|PASS|CREDENTIAL|AUTH|PRIVATE|(?:^|_|API)KEY(?:$|_)")
+_PLAIN = re.compile(r"[\w.,:;*@=+%() -]{0,120}", re.ASCII)
+
 # Whose environment variables decide what an XPU does.
 _PREFIXES = (
     "COMFYUI_IPEX_",
     "CUDA_VISIBLE_DEVICES",
     "IPEX_",
-    "NEO",
+    "NEO_",
+    "NEOReadDebugKeys",
     "ONEAPI_",
     "PYTORCH_",
     "SYCL_",
@@ -86,10 +94,18 @@ def arguments(changed: Mapping[str, Any]) -> dict[str, str]:
 def environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Our settings, and the variables that decide what an XPU does; paths are left out."""
     return {
-        name: A_PATH if "/" in value or "\\" in value else value
+        name: _publishable(name, value)
         for name, value in sorted(environ.items())
         if name in _SETTINGS or name.startswith(_PREFIXES)
     }
+
+
+def _publishable(name: str, value: str) -> str:
+    if _SECRET.search(name.upper()):
+        return HIDDEN
+    if "/" in value or "\\" in value or value.startswith("~"):
+        return A_PATH
+    return value if _PLAIN.fullmatch(value) else HIDDEN
 
 
 def built_for(versions: Any) -> str:

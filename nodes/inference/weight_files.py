@@ -5,8 +5,12 @@ plain containers are read. TorchScript is code, and has a function of its own.
 """
 
 import pickle
+import struct
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from .archives import ArchiveError, check_checkpoint, check_program, check_size
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,6 +24,22 @@ _WRAPPERS = ("model_state_dict", "state_dict", "params_ema", "params-ema", "para
 _PREFIXES = ("module.", "netG.")
 
 _DOWNLOAD = "Download it again."
+
+# What torch, its pickle reader and TorchScript raise for files that are not what they seem.
+_DAMAGE = (
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+)
 
 
 class WeightFileError(ValueError):
@@ -50,6 +70,7 @@ def load_state_dict(
         if path.suffix.lower() in SAFETENSORS:
             found: Any = load_file(path)
         else:
+            check_checkpoint(path)
             found = torch.load(path, map_location="cpu", weights_only=True)
     except SafetensorError as cause:
         raise error(path, f"it is no whole safetensors file ({cause}). {_DOWNLOAD}") from cause
@@ -60,7 +81,9 @@ def load_state_dict(
             "it holds Python objects beside weights, which could run any code, or is no "
             "checkpoint at all. Convert it to safetensors where you trust its source.",
         ) from cause
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as cause:
+    except ArchiveError as cause:
+        raise error(path, f"{cause}.") from cause
+    except _DAMAGE as cause:
         raise error(path, f"it is damaged or incomplete ({_line(cause)}). {_DOWNLOAD}") from cause
     return _weights_in(path, found, within, error)
 
@@ -68,15 +91,18 @@ def load_state_dict(
 def load_torchscript(path: Path, error: type[WeightFileError] = WeightFileError) -> "nn.Module":
     """The TorchScript program in `path`, on the CPU, in eval mode.
 
-    It is code, of a restricted kind that reaches tensors only: for files whose digest is known.
-    Raises `error`, `FileNotFoundError`.
+    It is code: only for methods that say so to the user. One that does more than compute with
+    tensors is refused before any of it runs. Raises `error`, `FileNotFoundError`.
     """
     import torch
 
     _check(path, (".pt", ".pth"), error)
     try:
+        check_program(path)
         return torch.jit.load(str(path), map_location="cpu").eval()
-    except (RuntimeError, EOFError, OSError, ValueError) as cause:
+    except ArchiveError as cause:
+        raise error(path, f"{cause}. {_DOWNLOAD}") from cause
+    except _DAMAGE as cause:
         raise error(
             path, f"it is no whole TorchScript file ({_line(cause)}). {_DOWNLOAD}"
         ) from cause
@@ -105,8 +131,15 @@ def _weights_in(
             raise error(path, f"it holds nothing called {within!r}.")
         found = found[within]
     weights = _unwrapped(found) if isinstance(found, dict) else {}
-    if not any(isinstance(value, Tensor) for value in weights.values()):
+    tensors = [value for value in weights.values() if isinstance(value, Tensor)]
+    if not tensors or not all(isinstance(name, str) for name in weights):
         raise error(path, "it holds no weights.")
+    try:
+        # One number in the file may stand for any number of them in a tensor.
+        claimed = sum(value.numel() * value.element_size() for value in tensors)
+        check_size(claimed, path, "its weights")
+    except ArchiveError as cause:
+        raise error(path, f"{cause}.") from cause
     return weights
 
 

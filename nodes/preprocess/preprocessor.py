@@ -13,6 +13,7 @@ from ...xpu_runtime.managed_model import resident
 from ..inference.dry_run import Cost, cost_of
 from ..inference.limits import FREE_SHARE, Limits, limits_of
 from ..inference.surroundings import of_this_node
+from ..inference.transfer import check_room
 from . import loaded
 from .geometry import Geometry, geometry
 from .loaded import Find, Loaded
@@ -96,6 +97,8 @@ def apply(
     known = _network(preprocessor, options)
     resolution = 0 if method.keeps_size else wishes.resolution
     sizes = geometry(*images.shape[1:3], resolution, method.multiple_of, wishes.match_input)
+    # A thin picture has a very long side at the resolution that was asked for.
+    check_room(2, *sizes.padded, 3)
     if known is not None:
         loaded.settle(known, method, options)
     module = None if known is None else known.module

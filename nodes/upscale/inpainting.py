@@ -22,17 +22,18 @@ RGB = 3
 
 
 def inpaint(descriptor: Any, images: Tensor, masks: Tensor) -> Tensor:
-    """`images` [B, H, W, 3] with what `masks` [B or 1, H, W] mark (above 0.5) filled in.
+    """`images` [B, H, W, 1, 3 or 4] with what `masks` [B or 1, H, W] mark (above 0.5) filled in.
 
-    fp32 on the CPU. Pixels that are not marked stay as they are. Such models look at the whole
-    picture, so it is not cut. Raises `UnsuitableModelError` for other models and for masks of
-    another size, `DoesNotFitError` if memory is short; the model is then off its device.
+    fp32 [B, H, W, 3] on the CPU. Pixels that are not marked stay as they are. Such models look
+    at the whole picture, so it is not cut. Raises `UnsuitableModelError` for other models and for
+    masks of another size, `DoesNotFitError` if memory is short; the model is then off its device.
     """
     _check(descriptor, images, masks)
     masks = masks.reshape(-1, 1, *masks.shape[-2:])
     known = upscaler.upscaler_of(descriptor)
     upscaler.settle_dtype(descriptor, known)
     images = images[..., :RGB].to("cpu", torch.float32)
+    images = images.expand(*images.shape[:-1], RGB)  # gray ones have one channel
     result = images.clone()
     canvas = Canvas(*images.shape[1:3], upscaler.needs_of(descriptor))
     with torch.inference_mode(), resident(known.patcher, 0):

@@ -4,8 +4,21 @@ from pathlib import Path
 from typing import Any
 
 from ..inference.weight_files import WeightFileError, load_state_dict
+from . import budget
 
 FOLDER = "upscale_models"
+
+# What spandrel and its constructors raise for weights of shapes that they do not expect.
+_MISFITS = (
+    RuntimeError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    ArithmeticError,
+    MemoryError,
+)
 
 
 class ModelFileError(WeightFileError):
@@ -26,8 +39,10 @@ def load(path: Path) -> Any:
     add_extra_architectures(MAIN_REGISTRY)
     state = load_state_dict(path, error=ModelFileError)
     try:
+        budget.check_names(state)
+        size = sum(one.nbytes for one in state.values() if isinstance(one, torch.Tensor))
         # Some constructors call the network; with gradients its tensors could not be copied.
-        with torch.no_grad():
+        with torch.no_grad(), budget.limited(size):
             found = ModelLoader().load_from_state_dict(state)
     except UnsupportedModelError as error:
         raise ModelFileError(
@@ -36,7 +51,7 @@ def load(path: Path) -> Any:
             "spandrel_extra_arches adds some). Its first weights are called "
             f"{', '.join(sorted(map(str, state))[:3])}.",
         ) from error
-    except (RuntimeError, ValueError, KeyError, TypeError, AssertionError) as error:
+    except _MISFITS as error:
         reason = str(error).strip().splitlines() or [repr(error)]
         raise ModelFileError(path, f"its weights do not fit together: {reason[0]}") from error
     return found.eval().float()

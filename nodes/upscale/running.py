@@ -70,15 +70,27 @@ def step(job: Job, way: Pass, pixels: Tensor) -> Tensor:
 class Run:
     """One run over a batch of frames. Create one for each."""
 
-    def __init__(self, job: Job, plan: Plan, images: Tensor, around: Surroundings = ALONE) -> None:
-        """`images`: fp32 [B, H, W, C] on the CPU, of the plan's size."""
+    def __init__(
+        self,
+        job: Job,
+        plan: Plan,
+        images: Tensor,
+        around: Surroundings = ALONE,
+        look: Callable[[], int | None] | None = None,
+    ) -> None:
+        """`images`: fp32 [B, H, W, C] on the CPU, of the plan's size.
+
+        `look` finds the halo in pixels if pictures that were planned whole must be cut after
+        all, None where they must not; without it, the plan's halo serves.
+        """
         self.job = job
         self.plan = plan
         self.images = images
         self.around = around
         self.ways = passes(images.shape[-1], *job.channels)
         self.transfer = Transfer(job.device)
-        self.halo = plan.halo.pixels
+        self.halo: int | None = plan.halo.pixels
+        self.look = look if len(plan.tiles) == 1 else None
         self.batch = plan.batch
         self.largest: int | None = None
         self.waiting: deque[_Piece] = deque()
@@ -168,6 +180,10 @@ class Run:
         return halves
 
     def _halves(self, piece: _Piece) -> list[_Piece]:
+        if self.look is not None:  # nobody needed to know how far the model looks
+            self.halo, self.look = self.look(), None
+        if self.halo is None:
+            return [piece]
         parts = self.plan.canvas.split(piece.tile, self.halo)
         return [_Piece(piece.frame, part, piece.way, piece.target) for part in parts]
 

@@ -74,7 +74,7 @@ def upscale(
         LOGGER.info("Upscaling with %s: %s", descriptor.architecture.name, plan.text)
         if plan.remark:
             LOGGER.warning("Upscaling with %s: %s", descriptor.architecture.name, plan.remark)
-        return _run(descriptor, known, images, plan, size)
+        return _run(descriptor, known, images, plan, size, halo)
 
 
 def check_suitable(descriptor: Any, images: Tensor) -> None:
@@ -143,20 +143,28 @@ def _planned(
     return ideal if limits.fit(ideal.cost) else plan(limits)
 
 
-def _run(descriptor: Any, known: Upscaler, images: Tensor, plan: Plan, size: Size) -> Tensor:
+def _run(
+    descriptor: Any, known: Upscaler, images: Tensor, plan: Plan, size: Size, halo: int | None
+) -> Tensor:
     job = upscaler.job_of(descriptor, known)
+
+    def look() -> int | None:
+        if descriptor.purpose == FACES:
+            return None
+        return upscaler.halo_of(descriptor, known, known.device).pixels if halo is None else halo
+
     scale = descriptor.scale
     frames, height, width, channels = images.shape
     wanted = size.of(height, width, scale)
     if wanted == (height * scale, width * scale):
-        return Run(job, plan, images, of_this_node()(0, 1)).result()
+        return Run(job, plan, images, of_this_node()(0, 1), look).result()
     outputs = result_channels(passes(channels, *job.channels))
     result = new_result(frames, *wanted, outputs)
     around = of_this_node()
     for first in range(0, frames, plan.batch):
         part = images[first : first + plan.batch]
         share = around(first / frames, (first + len(part)) / frames)
-        large = Run(job, plan, part, share).result()
+        large = Run(job, plan, part, share, look).result()
         for offset, frame in enumerate(large):
             result[first + offset] = resized(frame, wanted, size.method)
     return result

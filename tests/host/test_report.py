@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import report_contents
 import servers
 from comfyui_ipex.xpu_runtime.report import NOTHING_CHANGED
 from servers import TWO_CARDS, Configuration, ServerPool
@@ -89,6 +90,8 @@ def test_the_report_names_no_person_no_machine_and_no_folder(
         server.client.get("/ipex/report", format="json").decode(),
     ):
         assert [word for word in private if word in text] == []
+    document = server.client.get_json("/ipex/report", format="json")
+    assert report_contents.unexpected(document) == []
 
 
 def stats(server: servers.ComfyServer) -> dict[str, Any]:

@@ -189,7 +189,28 @@ def test_unloading_a_lost_card_is_logged_and_no_error(
 
     monkeypatch.setattr(host, "loaded_devices", lambda: [XPU])
     monkeypatch.setattr(host, "free_everything_on", lost)
+    monkeypatch.setattr(host, "forget_unloaded", lambda: None)
     memory.unload_all_models(lost)()
     assert "Restart ComfyUI" in caplog.text
     with pytest.raises(RuntimeError, match="another"):
         memory.unload_all_models(Original(RuntimeError("another")))()
+
+
+@pytest.mark.parametrize(("refusals", "stays"), [(1, False), (2, True)])
+def test_a_copy_that_the_driver_refuses_is_tried_again_and_never_ends_the_worker(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, refusals: int, stays: bool
+) -> None:
+    tried: list[bool] = []
+    forgotten: list[bool] = []
+
+    def refused() -> None:
+        tried.append(True)
+        if len(tried) <= refusals:
+            raise RuntimeError("error: 39 (UR_RESULT_ERROR_OUT_OF_DEVICE_MEMORY)")
+
+    monkeypatch.setattr(host, "loaded_devices", lambda: [])
+    monkeypatch.setattr(host, "forget_unloaded", lambda: forgotten.append(True))
+    memory.unload_all_models(refused)()
+    assert len(tried) == 2
+    assert len(forgotten) == refusals
+    assert ("models stay on the card" in caplog.text) == stays

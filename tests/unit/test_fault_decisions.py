@@ -42,6 +42,7 @@ VAE_CALLS = [faults.vae_decode, faults.vae_encode]
 def everything_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The host has loaded the VAE."""
     monkeypatch.setattr(host, "empty_caches", lambda: None)
+    monkeypatch.setattr(host, "forget_unloaded", lambda: None)
     monkeypatch.setattr(host, "is_loaded", lambda patcher: True)
     monkeypatch.setattr(host, "offload_device", lambda: torch.device("cpu"))
 

@@ -87,6 +87,41 @@ def test_memory_that_runs_out_is_no_refusal_of_batches() -> None:
         upscaler.takes_batches(model, known_of(model, "full"))
 
 
+class ShortOfMemory:
+    """A blur over 5 pixels, for which memory runs out the first time."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, image: Tensor) -> Tensor:
+        self.calls += 1
+        if self.calls == 1:
+            raise torch.OutOfMemoryError("XPU out of memory")
+        return torch.nn.functional.avg_pool2d(image, 5, 1, 2, count_include_pad=False)
+
+
+def planned_whole(images: Tensor, look: Callable[[], int | None]) -> Run:
+    """A run of a picture that fits by its plan, so that nobody asked how far the model looks."""
+    model = Model(ShortOfMemory())
+    canvas = Canvas(*images.shape[1:3])
+    plan = Plan(canvas, canvas.whole(), 1, Halo(0, True), Cost(0, 0))
+    return Run(upscaler.job_of(model, known_of(model, "short")), plan, images, look=look)
+
+
+def test_a_picture_that_was_planned_whole_and_must_be_cut_has_no_seam() -> None:
+    images = networks.photo(48, 60)
+    whole = torch.nn.functional.avg_pool2d(
+        images.movedim(-1, 1), 5, 1, 2, count_include_pad=False
+    ).movedim(1, -1)
+    assert torch.allclose(planned_whole(images, lambda: 2).result(), whole, atol=1e-6)
+    assert not torch.allclose(planned_whole(images, lambda: 0).result(), whole, atol=1e-3)
+
+
+def test_a_picture_that_must_not_be_cut_is_an_error_when_memory_runs_out() -> None:
+    with pytest.raises(torch.OutOfMemoryError):
+        planned_whole(networks.photo(48, 60), lambda: None).result()
+
+
 def test_a_network_that_looks_at_its_numbers_is_measured_instead_of_run_dry() -> None:
     """The measured cost grows with the pixels, and is that of the network's own tensors."""
 

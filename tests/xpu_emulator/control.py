@@ -84,11 +84,15 @@ class DeviceControl:
 
     def fail_allocation(self, nth: int = 1) -> None:
         """Make the `nth` allocation from now run out of memory; 0 takes it back."""
-        self._library.set_failures(self.index, nth, 0, "")
+        self._library.set_failures(self.index, nth, 0, 0, "")
 
     def fail_kernel(self, nth: int = 1, error: LevelZeroError = "out_of_resources") -> None:
         """Make the `nth` kernel from now raise Level Zero's plain RuntimeError; 0: none."""
-        self._library.set_failures(self.index, 0, nth, LEVEL_ZERO_TEXTS[error])
+        self._library.set_failures(self.index, 0, nth, 0, LEVEL_ZERO_TEXTS[error])
+
+    def fail_copy(self, nth: int = 1, error: LevelZeroError = "out_of_resources") -> None:
+        """Make the `nth` copy to, from or on the card raise Level Zero's RuntimeError; 0: none."""
+        self._library.set_failures(self.index, 0, 0, nth, LEVEL_ZERO_TEXTS[error])
 
     def lose(self) -> None:
         """Lose the card: every later call on it raises UR_RESULT_ERROR_DEVICE_LOST."""
@@ -135,7 +139,7 @@ class EmulatedXpu:
         self._library.carry_out_all_copies()
         for index in range(self._library.max_devices):
             self._library.set_lost(index, False)
-            self._library.set_failures(index, 0, 0, "")
+            self._library.set_failures(index, 0, 0, 0, "")
             self._library.reset_memory(index)
             self._library.reset_counters(index)
         self._library.reset_op_calls()

@@ -21,13 +21,18 @@ def get_output_data(original: Callable[..., Any]) -> Callable[..., Any]:
     """What a node raises, in words that the host understands: the one place all nodes pass.
 
     The host then unloads its models when memory ran out, and tells the user what to do when
-    the card is lost. Nodes that are coroutines are awaited elsewhere; none of the host's
-    own computes on the card.
+    the card is lost. What it had unloaded before the error is taken from its list, or every
+    later prompt would stumble over it. Nodes that are coroutines are awaited elsewhere; none of
+    the host's own computes on the card.
     """
 
     async def replacement(*args: Any, **kwargs: Any) -> Any:
         with errors.host_errors():
-            return await original(*args, **kwargs)
+            try:
+                return await original(*args, **kwargs)
+            except RuntimeError:
+                host.forget_unloaded()
+                raise
 
     return replacement
 

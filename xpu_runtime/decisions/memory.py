@@ -46,14 +46,14 @@ def free_memory(reader: MemoryReader) -> Callable[[Callable[..., Any]], Callable
 def unload_all_models(original: Callable[..., Any]) -> Callable[..., Any]:
     """Unload from every device that holds a model, not only from the host's own.
 
-    What is on a lost card cannot be brought back. The thread that runs prompts unloads between
-    them, and must not die of it.
+    What is on a lost card cannot be brought back, and a driver that is out of memory may refuse
+    the copies. The thread that runs prompts unloads between them, and must not die of it.
     """
 
     def replacement() -> None:
-        _unless_lost(original)
+        _unless_refused(original)
         for device in host.loaded_devices():
-            _unless_lost(host.free_everything_on, device)
+            _unless_refused(host.free_everything_on, device)
 
     return replacement
 
@@ -84,10 +84,31 @@ def _empty_if_used(kind: str) -> None:
         backend.empty_cache()
 
 
+def _unless_refused(unload: Callable[..., Any], *arguments: Any) -> None:
+    """Unload; once more after the driver refused a copy: what did move has made room by then."""
+    for last in (False, True):
+        try:
+            unload(*arguments)
+            return
+        except RuntimeError as error:
+            host.forget_unloaded()
+            if errors.is_device_lost(error):
+                _say_lost()
+                return
+            if not errors.is_out_of_memory(error):
+                raise
+            if last:
+                LOGGER.error("comfyui-ipex: models stay on the card. The driver said: %s", error)
+
+
 def _unless_lost(call: Callable[..., Any], *arguments: Any) -> None:
     try:
         call(*arguments)
     except RuntimeError as error:
         if not errors.is_device_lost(error):
             raise
-        LOGGER.error("comfyui-ipex: memory was not given back: %s", errors.DEVICE_LOST_MESSAGE)
+        _say_lost()
+
+
+def _say_lost() -> None:
+    LOGGER.error("comfyui-ipex: memory was not given back: %s", errors.DEVICE_LOST_MESSAGE)

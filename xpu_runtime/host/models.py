@@ -138,6 +138,18 @@ def unload(patcher: Any) -> None:
     empty_caches()
 
 
+def forget_unloaded() -> None:
+    """Take models off the host's list that it has unloaded.
+
+    It does so itself at the end of a round; an error in the round leaves them there, and each
+    later round fails at them.
+    """
+    import comfy.model_management
+
+    loaded = comfy.model_management.current_loaded_models
+    loaded[:] = [one for one in loaded if one.real_model is not None]
+
+
 def evict(device: "torch.device", memory_required: float, keep: Any = None) -> None:
     """Unload models from `device` until this many bytes are free, or none but `keep` is left.
 

@@ -37,6 +37,8 @@ class Outcome:
     """Its text, as a user reads it."""
     errors: int = 0
     """How many errors the executor reported."""
+    text: str = ""
+    """What output nodes showed, if they showed text."""
     died: str = ""
     """What ended the worker, or "hangs"; "" if it waits for the next prompt."""
 
@@ -76,13 +78,16 @@ class Worker:
         self._number = 0
         self._start()
 
-    def run(self, prompt: Mapping[str, Any], *, unload: bool = False) -> Outcome:
+    def run(
+        self, prompt: Mapping[str, Any], *, unload: bool = False, forget: bool = False
+    ) -> Outcome:
         """Run a prompt, and return when the worker waits for the next one or is dead.
 
-        `unload`: then press "Unload models". A worker that died is replaced by a new one; one
-        that hangs is not, and cannot be used any more.
+        `unload`: then press "Unload models"; `forget`: also forget cached results. A worker that
+        died is replaced by a new one; one that hangs is not, and cannot be used any more.
         """
-        self._prompts.put((dict(prompt), {"unload_models": True} if unload else {}))
+        flags = {"unload_models": unload, "free_memory": forget}
+        self._prompts.put((dict(prompt), {name: True for name, on in flags.items() if on}))
         try:
             outcome = self._outcomes.get(timeout=HANG_SECONDS)
         except queue.Empty:
@@ -120,13 +125,15 @@ class Worker:
             raise _EndOfWorkError
         prompt, self._flags = asked
         self._number += 1
-        outputs = [name for name, node in prompt.items() if node["class_type"] == "SaveImage"]
+        outputs = [name for name, node in prompt.items() if self._shows(node["class_type"])]
         # number, id, prompt, extra data, outputs, and in newer hosts what must not be logged
         return (self._number, str(self._number), prompt, {}, outputs, {}), self._number
 
     def task_done(self, item_id: int, history: dict[str, Any], status: Any, **_: Any) -> None:
         """Keep what the executor reports."""
         outcome = Outcome(self._picture(history) if status.completed else None)
+        shown = [part for one in history["outputs"].values() for part in one.get("text", ())]
+        outcome.text = "\n".join(map(str, shown)) if status.completed else ""
         for event, data in status.messages:
             if event == "execution_error":
                 outcome.kind, outcome.message = data["exception_type"], data["exception_message"]
@@ -136,6 +143,12 @@ class Worker:
     def get_flags(self, reset: bool = True) -> dict[str, bool]:
         """What users ask for with the page's buttons."""
         return self._flags
+
+    @staticmethod
+    def _shows(kind: str) -> bool:
+        import nodes
+
+        return bool(getattr(nodes.NODE_CLASS_MAPPINGS[kind], "OUTPUT_NODE", False))
 
     def _picture(self, history: dict[str, Any]) -> np.ndarray | None:
         for output in history["outputs"].values():

@@ -101,12 +101,14 @@ py::dict counters_dict(c10::DeviceIndex device) {
 }
 
 void set_failures(
-    c10::DeviceIndex device, int64_t allocation_in, int64_t kernel_in, std::string kernel_text) {
+    c10::DeviceIndex device, int64_t allocation_in, int64_t kernel_in, int64_t copy_in,
+    std::string text) {
   auto& state = device_state(device);
   std::lock_guard<std::mutex> lock(config_mutex());
-  state.fail_kernel_text = std::move(kernel_text);
+  state.fail_text = std::move(text);
   state.fail_allocation_in = allocation_in;
   state.fail_kernel_in = kernel_in;
+  state.fail_copy_in = copy_in;
 }
 
 void set_options(bool async_copies, bool poison, bool fused_attention, bool rng_like_cpu) {

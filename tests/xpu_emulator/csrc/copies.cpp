@@ -29,6 +29,16 @@ void count_copy(c10::DeviceIndex device, CopyKind kind, size_t bytes, bool non_b
   counter.non_blocking.fetch_add(non_blocking ? 1 : 0, std::memory_order_relaxed);
 }
 
+// Raises what a test has ordered for this copy.
+void meet_ordered_failure(c10::DeviceIndex device) {
+  auto& state = device_state(device);
+  if (C10_UNLIKELY(state.fail_copy_in.load(std::memory_order_relaxed) > 0) &&
+      state.fail_copy_in.fetch_sub(1) == 1) {
+    std::lock_guard<std::mutex> lock(config_mutex());
+    TORCH_CHECK(false, state.fail_text);
+  }
+}
+
 bool can_poison(const at::Tensor& cpu) {
   // Only then does every byte belong to exactly one element.
   return cpu.is_cpu() && cpu.is_non_overlapping_and_dense() && !cpu.is_conj() && !cpu.is_neg();
@@ -76,6 +86,7 @@ at::Tensor& copy_(at::Tensor& self, const at::Tensor& source, bool non_blocking)
     cpu_alias(self).copy_(cpu_alias(source)); // for its checks
     return self;
   }
+  meet_ordered_failure(device);
   count_copy(device, kind, self.numel() * self.element_size(), non_blocking);
   const at::NoGradGuard no_grad;
   auto to = cpu_alias(self);

@@ -61,7 +61,8 @@ struct DeviceState {
   std::atomic<bool> lost{false};
   std::atomic<int64_t> fail_allocation_in{0}; // 1: the next one; 0: never
   std::atomic<int64_t> fail_kernel_in{0};
-  std::string fail_kernel_text; // guarded by config_mutex
+  std::atomic<int64_t> fail_copy_in{0};
+  std::string fail_text; // of a kernel or a copy; guarded by config_mutex
 };
 
 // Process-wide switches; relaxed atomics because a test sets them between calls.

@@ -142,7 +142,7 @@ void enter_kernel(OpFacts& facts, c10::DeviceIndex device) {
   if (C10_UNLIKELY(state.fail_kernel_in.load(std::memory_order_relaxed) > 0) &&
       state.fail_kernel_in.fetch_sub(1) == 1) {
     std::lock_guard<std::mutex> lock(config_mutex());
-    TORCH_CHECK(false, state.fail_kernel_text);
+    TORCH_CHECK(false, state.fail_text);
   }
   state.counters.kernels.fetch_add(1, std::memory_order_relaxed);
   if (facts.answers_host) {

@@ -210,6 +210,16 @@ def test_the_nth_kernel_fails_once(emulated_xpu: Make) -> None:
     assert tensor.cpu().tolist() == [2, 2]
 
 
+def test_the_nth_copy_fails_once(emulated_xpu: Make) -> None:
+    emulated = _card(emulated_xpu)
+    tensor = torch.ones(2, device="xpu")
+    emulated.devices[0].fail_copy(2, "device_lost")
+    assert tensor.cpu().tolist() == [1, 1]
+    with pytest.raises(RuntimeError, match="UR_RESULT_ERROR_DEVICE_LOST"):
+        tensor.cpu()
+    assert tensor.clone().cpu().tolist() == [1, 1]
+
+
 def test_a_lost_card_stays_lost(emulated_xpu: Make) -> None:
     emulated = emulated_xpu(["a770", "a770"])
     tensor, other = torch.ones(2, device="xpu:0"), torch.ones(2, device="xpu:1")
