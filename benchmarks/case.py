@@ -52,6 +52,8 @@ class Trial:
     """Measured in turns with `ours`; the ratio is its time over ours, 2.0 being twice as fast."""
     flops: float | str | None = None
     """Floating point operations of one call of `ours`, or COUNTED."""
+    computes_in: str = ""
+    """The number format whose limit counts, where that is not the place's."""
     moved: float | None = None
     """Bytes that one call has to read and write at least."""
     outcome: Callable[[], Any] | None = None

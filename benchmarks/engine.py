@@ -62,7 +62,8 @@ def _measured(suite: str, case: Case, place: Place, meter: Meter, peaks: Peaks) 
     seconds, against = (None, None) if place.emulated else timed(trial, meter)
     rates = []
     if seconds is not None:
-        rates = rates_of({FLOPS: flops, BYTES: trial.moved}, seconds.median, place, peaks)
+        dtype = trial.computes_in or place.dtype
+        rates = rates_of({FLOPS: flops, BYTES: trial.moved}, seconds.median, dtype, peaks)
     counts |= trial.facts() if trial.facts is not None else {}
     if flops:
         counts["flop"] = flops
@@ -130,15 +131,13 @@ def counted_flops(trial: Trial) -> float | None:
     return float(counter.get_total_flops()) or None
 
 
-def rates_of(
-    work: dict[str, float | None], seconds: float, place: Place, peaks: Peaks
-) -> list[Rate]:
+def rates_of(work: dict[str, float | None], seconds: float, dtype: str, peaks: Peaks) -> list[Rate]:
     """Work a second for each kind of work that is known, and its share of the device's limit."""
     rates = []
     for unit, amount in work.items():
         if not amount:
             continue
-        value, peak = amount / seconds, peaks.of(unit, place.dtype)
+        value, peak = amount / seconds, peaks.of(unit, dtype)
         share = shortened(value / peak.value)
         rates.append(Rate(shortened(value), unit, shortened(peak.value), peak.source, share))
     return rates
