@@ -111,7 +111,7 @@ class Conductor:
             self._failed(f"The worker told nothing for {SILENT_S:.0f} s and was ended.")
         finally:
             if not finished:
-                process.kill()
+                process.terminate()
             _end(process)
         readers[1].join(timeout=5)
         if finished and process.returncode:

@@ -26,6 +26,11 @@ class Pace:
     warm_s: float
 
 
+ENOUGH = 6
+"""With fewer samples no interval is sure: long calls may take PATIENCE times the limit for them."""
+
+PATIENCE = 5
+
 CAREFUL = Pace(round_s=0.03, least_samples=8, limit_s=12.0, warm_s=3.0)
 QUICK = Pace(round_s=0.01, least_samples=6, limit_s=2.0, warm_s=0.5)
 
@@ -95,8 +100,8 @@ class Meter:
         sample = self.sampler(side)
         self.warm([sample])
         found: list[float] = []
-        ends = time.perf_counter() + self.pace.limit_s
-        while not self._enough(found, ends):
+        began = time.perf_counter()
+        while not self._enough(found, began, self.pace.limit_s):
             found.append(sample())
         return found
 
@@ -110,8 +115,8 @@ class Meter:
         self.warm(samplers)
         found: list[tuple[float, float]] = []
         ratios: list[float] = []
-        ends = time.perf_counter() + 2 * self.pace.limit_s
-        while not self._enough(ratios, ends):
+        began = time.perf_counter()
+        while not self._enough(ratios, began, 2 * self.pace.limit_s):
             turn = (0, 1) if len(found) % 2 else (1, 0)
             times = {side: samplers[side]() for side in turn}
             found.append((times[0], times[1]))
@@ -126,11 +131,10 @@ class Meter:
             for sample, times in zip(samplers, seen, strict=True):
                 times.append(sample())
 
-    def _enough(self, found: list[float], ends: float) -> bool:
-        if not found:
-            return False
-        if time.perf_counter() >= ends:
-            return True
+    def _enough(self, found: list[float], began: float, limit_s: float) -> bool:
+        taken = time.perf_counter() - began
+        if taken >= limit_s and found:
+            return len(found) >= ENOUGH or taken >= PATIENCE * limit_s
         return len(found) >= self.pace.least_samples and interval(found).narrow
 
 

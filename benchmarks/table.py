@@ -14,7 +14,7 @@ SUITES: tuple[Suite, ...] = (
     Suite(
         "preprocess", "Preprocessors against controlnet_aux", "preprocess", host=True, group="nodes"
     ),
-    Suite("startup", "ComfyUI with this extension and without", "startup"),
+    Suite("startup", "ComfyUI with this extension and without", "startup", host=True),
 )
 
 

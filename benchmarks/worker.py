@@ -7,6 +7,8 @@ ComfyUI, which knows one device a process, can be measured on several.
 import json
 import logging
 import os
+import signal
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -48,6 +50,8 @@ class Job:
 
 def main(text: str) -> int:
     """Do the job of a command line; results go to standard output, a JSON object a line."""
+    # Ending it like this lets what it has started (servers) end with it.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     output = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what ComfyUI and others print must not stand between results
     logging.basicConfig(level=logging.WARNING)
