@@ -91,12 +91,16 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    # Once: what is written after that must not be interrupted by a second one.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
 def run(arguments: Sequence[str]) -> int:
     """Measure. On Ctrl+C the files hold what was measured until then, and say so."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     options = parser().parse_args(arguments)
     plan = plan_of(options)
     started = record.now()
