@@ -11,6 +11,7 @@ from .result import Result
 # From the palette of Okabe and Ito, which colour-blind people can tell apart.
 OURS, THEIRS, GREY = "#0072b2", "#d55e00", "#5b6770"
 LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+_BEHIND_TEXT = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
 _ROW = 0.3
 _WIDTH = 9.5
 
@@ -96,7 +97,7 @@ def ratios(suite: str, results: Sequence[Result]) -> Plot:
         axes.plot(found.median, row, "o", color=colour, markersize=5, zorder=4)
         axes.annotate(
             f"{found.median:.3g}", (found.high, row), xytext=(6, 0), textcoords="offset points",
-            va="center", fontsize=8, color=GREY,
+            va="center", fontsize=8, color=GREY, bbox=_BEHIND_TEXT, zorder=5,
         )  # fmt: skip
     axes.axvline(1.0, color="#1c2733", linewidth=0.8, zorder=2)
     values = [r.against.ratio for r in results if r.against is not None]
@@ -122,12 +123,11 @@ def _plain(value: float, _position: int | None = None) -> str:
 
 
 def shares(suite: str, results: Sequence[Result]) -> Plot:
-    """A bar for each share of a device's limit."""
+    """A bar a case: the limit, arithmetic or memory, that it is nearer to."""
     bars = [
-        (label, rate)
+        (label, max(told, key=lambda rate: rate.share or 0.0))
         for label, result in zip(_labels(results), results, strict=True)
-        for rate in result.rates
-        if rate.share is not None
+        if (told := [rate for rate in result.rates if rate.share is not None])
     ]
     figure, (axes,) = _figure(1.0 + _ROW * len(bars))
     for row, (_, rate) in enumerate(bars):
@@ -149,7 +149,9 @@ def shares(suite: str, results: Sequence[Result]) -> Plot:
         if rate.peak is not None
     )
     caption = (
-        "Blue: arithmetic; green: memory. Limits: " + "; ".join(limits) + ". What fits into a "
+        "Nearer to the limit of arithmetic (blue) or of memory (green): "
+        + "; ".join(limits)
+        + ". What fits into a "
         "cache can exceed the memory's limit."
     )
     return Plot(f"{suite}: share of the device's limit", caption, _svg(figure))

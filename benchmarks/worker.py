@@ -16,11 +16,11 @@ from typing import Any
 
 from . import conditions, emulation, engine, hosting, table
 from .case import Place
-from .meter import CAREFUL, QUICK, Meter, Pace
+from .meter import CAREFUL, QUICK, Meter
 from .peaks import Peaks
 from .result import REFUSED, Result, as_json
 
-SWEEP_STEP_S = 20.0
+SWEEP_STEP_S = 5.0
 """A sweep ends with the first batch that takes longer, and a tenth of it where it is quick."""
 
 Tell = Callable[[Mapping[str, Any]], None]
@@ -90,16 +90,17 @@ def work(job: Job, tell: Tell) -> None:
             if (case.sweep, dtype) in over:
                 continue
             tell({"begin": [job.suite, case.name, job.device, dtype]})
-            result = engine.run(job.suite, case, place, meter, peaks)
+            pace = meter.pace.hurried() if case.batch > 1 else meter.pace
+            result = engine.run(job.suite, case, place, Meter(device, pace), peaks)
             tell({"result": as_json(result)})
-            if case.sweep and sweep_is_over(result, meter.pace):
+            if case.sweep and sweep_is_over(result, job.quick):
                 over.add((case.sweep, dtype))
     tell({"load": conditions.load(device)})
 
 
-def sweep_is_over(result: Result, pace: Pace) -> bool:
+def sweep_is_over(result: Result, quick: bool) -> bool:
     """Whether no larger batch is to be tried: memory has ended, or a call took too long."""
     if result.seconds is None:
         return result.status != REFUSED
-    limit = SWEEP_STEP_S if pace is CAREFUL else SWEEP_STEP_S / 10
+    limit = SWEEP_STEP_S / 10 if quick else SWEEP_STEP_S
     return result.seconds.median > limit

@@ -84,7 +84,7 @@ def cases() -> list[Case]:
     for shape in (SMALL, *SHAPES):
         made.append(
             Case(
-                f"bounded, fast path {shape.name}",
+                f"bounded fast path {shape.name}",
                 "bounded attention that needs no parts, against the plain call",
                 functools.partial(_fast_path, shape),
                 quick=shape.quick,
@@ -94,7 +94,7 @@ def cases() -> list[Case]:
     for shape in SHAPES[:4]:
         made.append(
             Case(
-                f"bounded, 4 parts {shape.name}",
+                f"bounded 4 parts {shape.name}",
                 "bounded attention that is granted a quarter of the scores, against the plain call",
                 functools.partial(_in_parts, shape),
                 quick=shape.quick,

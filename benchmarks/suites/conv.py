@@ -27,12 +27,12 @@ class Shape:
 
 
 SHAPES = (
-    Shape("UNet, top", 2, 320, 320, 64, quick=True),
-    Shape("UNet, middle", 2, 640, 640, 32),
-    Shape("UNet, bottom", 2, 1280, 1280, 16),
-    Shape("SDXL, top", 2, 320, 320, 128),
-    Shape("VAE, inner", 1, 512, 512, 128),
-    Shape("VAE, outer", 1, 128, 128, 512),
+    Shape("UNet top", 2, 320, 320, 64, quick=True),
+    Shape("UNet middle", 2, 640, 640, 32),
+    Shape("UNet bottom", 2, 1280, 1280, 16),
+    Shape("SDXL top", 2, 320, 320, 128),
+    Shape("VAE inner", 1, 512, 512, 128),
+    Shape("VAE outer", 1, 128, 128, 512),
     Shape("upscaler", 1, 64, 64, 512),
 )
 

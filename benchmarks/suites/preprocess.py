@@ -135,7 +135,7 @@ def cases() -> list[Case]:
             )
             made.append(
                 Case(
-                    f"{name} {shown}, method alone",
+                    f"{name} {shown} method alone",
                     "the method without the node: pictures on the device in, hints there out",
                     functools.partial(_alone, name, size),
                     NO_DTYPE,

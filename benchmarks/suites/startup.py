@@ -35,7 +35,7 @@ def cases() -> list[Case]:
     for kind, words in ((EXTENDED, "with this extension"), (PATCHED, "patched")):
         made.append(
             Case(
-                f"server start, {words}",
+                f"server start {words}",
                 "until a server answers, against a server without",
                 functools.partial(_start, kind),
                 NO_DTYPE,
@@ -43,7 +43,7 @@ def cases() -> list[Case]:
         )
         made += [
             Case(
-                f"{family} prompt, {words}",
+                f"{family} prompt {words}",
                 "a txt2img prompt with a new seed, against a server without",
                 functools.partial(_prompt, kind, family),
                 NO_DTYPE,

@@ -86,8 +86,8 @@ def _copies() -> list[Case]:
     ways = {
         "to the device": _to_device,
         "from the device": _from_device,
-        "to the device, pinned": functools.partial(_to_device, pinned=True),
-        "from the device, pinned": functools.partial(_from_device, pinned=True),
+        "to the device pinned": functools.partial(_to_device, pinned=True),
+        "from the device pinned": functools.partial(_from_device, pinned=True),
         "on the device": _on_device,
     }
     return [
