@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--suite", default="", help=f"with commas: {names} (default: all)")
     made.add_argument("--case", default="", help="beginnings of the names of cases, with commas")
     made.add_argument("--quick", action="store_true", help="small sizes, little time")
-    made.add_argument("--passes", type=int, help="processes a suite (default 2; 1 with --quick)")
+    made.add_argument("--passes", type=int, help="processes a suite (default 3; 1 with --quick)")
     made.add_argument("--tree", type=Path, help="the ComfyUI folder (default: COMFYUI_DIR)")
     made.add_argument("--emulate", default="", metavar="CARD", help="emulated XPU: no speed")
     made.add_argument("--output", type=Path, help="where to write, without .json")
@@ -69,7 +69,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
         dtypes=dtypes,
         cases=split(options.case),
         quick=options.quick,
-        passes=options.passes or (1 if options.quick else 2),
+        passes=options.passes or (1 if options.quick else 3),
         tree=find_tree(options.tree),
         emulate=options.emulate,
     )

@@ -5,15 +5,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import words
-from .intervals import Interval
+from .intervals import Interval, between_passes
 from .record import Record
-from .result import Result
+from .result import Result, Timing
 
 FLOOR = 0.05
-"""Smaller differences are noise whatever the intervals say: clocks, temperature and where memory
-lies differ between two runs of the same program. docs/benchmarks.md says what two runs showed."""
+"""Smaller differences are noise whatever the intervals say: a change that one does not notice."""
+
+FAMILY_CONFIDENCE = 0.95
+"""That none at all of the cases is called faster or slower by chance."""
 
 FASTER, SLOWER, NOISE = "faster", "slower", "noise"
+
+ONE_PASS = "one pass: processes differ by an unknown amount"
 
 _SAME = ("name", "driver", "torch", "extension", "host", "python", "threads", "quick")
 
@@ -35,10 +39,13 @@ class Change:
         return f"{self.before.suite}: {self.before.case}"
 
 
-def verdict(speed: Interval, narrow: bool, floor: float) -> tuple[str, str]:
-    """What a ratio of two records means, and why it is noise if it is."""
-    if not narrow:
-        return NOISE, "an interval is wide or has too few samples"
+def verdict(speed: Interval, passes: int, floor: float) -> tuple[str, str]:
+    """What a ratio of two records means, and why it is noise if it is.
+
+    `passes` is the smaller number of passes of the two.
+    """
+    if passes < 2:
+        return NOISE, ONE_PASS
     if speed.around(1.0):
         return NOISE, "the interval holds 1"
     # Rounded: 1.05 over 1 is not above the floor because of the last binary digit.
@@ -47,17 +54,32 @@ def verdict(speed: Interval, narrow: bool, floor: float) -> tuple[str, str]:
     return (FASTER if speed.median > 1 else SLOWER), ""
 
 
+def speed_of(before: Timing, after: Timing, confidence: float) -> Interval:
+    """Time before over time after, in the widest range that samples and passes allow."""
+    within = before.interval.over(after.interval)
+    between = between_passes(before.passes, after.passes, confidence)
+    if between is None:
+        return within
+    low, high = min(within.low, between.low), max(within.high, between.high)
+    return Interval(within.median, low, high, confidence)
+
+
 def changes(before: Record, after: Record, floor: float = FLOOR) -> list[Change]:
     """Every case that has times in both records."""
     known = {result.key: result for result in after.results}
+    pairs = [(first, known[first.key]) for first in before.results if first.key in known]
+    timed = [
+        (first, second, first.seconds, second.seconds)
+        for first, second in pairs
+        if first.seconds is not None and second.seconds is not None
+    ]
+    # Bonferroni: of a hundred cases at 95 % each, five would differ by chance.
+    confidence = 1 - (1 - FAMILY_CONFIDENCE) / max(1, len(timed))
     found = []
-    for first in before.results:
-        second = known.get(first.key)
-        if second is None or first.seconds is None or second.seconds is None:
-            continue
-        speed = first.seconds.interval.over(second.seconds.interval)
-        narrow = first.seconds.narrow and second.seconds.narrow
-        found.append(Change(first, second, speed, *verdict(speed, narrow, floor)))
+    for first, second, slow, fast in timed:
+        speed = speed_of(slow, fast, confidence)
+        passes = min(len(slow.passes), len(fast.passes))
+        found.append(Change(first, second, speed, *verdict(speed, passes, floor)))
     return found
 
 

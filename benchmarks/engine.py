@@ -2,6 +2,8 @@
 
 import gc
 import math
+import time
+from dataclasses import replace
 from typing import Any
 
 from ..xpu_runtime.errors import is_out_of_memory
@@ -32,9 +34,11 @@ def run(suite: str, case: Case, place: Place, meter: Meter, peaks: Peaks) -> Res
     import torch
 
     where = (suite, case, str(place.device), place.dtype)
+    began = time.perf_counter()
     try:
         with torch.inference_mode():
-            return _measured(suite, case, place, meter, peaks)
+            found = _measured(suite, case, place, meter, peaks)
+        return replace(found, took_s=shortened(time.perf_counter() - began))
     except ERRORS as error:
         told = without_paths((str(error).splitlines() or [""])[0])
         memory = is_out_of_memory(error)

@@ -91,3 +91,50 @@ def hull(intervals: Sequence[Interval], samples: Sequence[float]) -> Interval:
         max(one.high for one in intervals),
         min(one.confidence for one in intervals),
     )
+
+
+def student(confidence: float, freedom: int) -> float:
+    """The quantile of Student's t that holds `confidence` between it and its negative.
+
+    Found by halving, with the density integrated by Simpson's rule: torch brings no scipy.
+    """
+    scale = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2))
+    scale /= math.sqrt(freedom * math.pi)
+
+    def inside(limit: float) -> float:
+        # t = sqrt(freedom) tan(angle) makes the density a power of the cosine.
+        angle = math.atan(limit / math.sqrt(freedom))
+        steps = 200
+        heights = [math.cos(angle * k / steps) ** (freedom - 1) for k in range(steps + 1)]
+        total = heights[0] + heights[-1] + 4 * sum(heights[1:-1:2]) + 2 * sum(heights[2:-1:2])
+        return 2 * scale * math.sqrt(freedom) * total * angle / steps / 3
+
+    low, high = 0.0, 1e7
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if inside(middle) < confidence else (low, middle)
+    return high
+
+
+def between_passes(
+    before: Sequence[float], after: Sequence[float], confidence: float
+) -> Interval | None:
+    """Time before over time after, from the medians of passes; None if that proves nothing.
+
+    Passes are processes, and one differs from the next by more than the samples within it do.
+    So each pass counts as one observation: Student's t of the logarithms, their variance pooled.
+    """
+    freedom = len(before) + len(after) - 2
+    if min(len(before), len(after)) < 2:
+        return None
+    logs = [[math.log(value) for value in values] for values in (before, after)]
+    means = [statistics.fmean(values) for values in logs]
+    squares = sum(
+        (value - mean) ** 2 for values, mean in zip(logs, means, strict=True) for value in values
+    )
+    error = math.sqrt(squares / freedom * (1 / len(before) + 1 / len(after)))
+    middle, reach = means[0] - means[1], student(confidence, freedom) * error
+    reach = min(reach, 700.0)  # what exp can still hold
+    return Interval(
+        math.exp(middle), math.exp(middle - reach), math.exp(middle + reach), confidence
+    )

@@ -27,16 +27,16 @@ class Pace:
 
     def hurried(self) -> "Pace":
         """For the batches of a sweep: there are many, and the largest take long."""
-        return replace(self, least_samples=ENOUGH, limit_s=self.limit_s / 4, warm_s=self.warm_s / 4)
+        return replace(self, least_samples=ENOUGH, limit_s=self.limit_s / 2, warm_s=self.warm_s / 2)
 
 
 ENOUGH = 6
 """With fewer samples no interval is sure: long calls may take PATIENCE times the limit for them."""
 
-PATIENCE = 5
+PATIENCE = 20
 
-CAREFUL = Pace(round_s=0.03, least_samples=8, limit_s=12.0, warm_s=3.0)
-QUICK = Pace(round_s=0.01, least_samples=6, limit_s=2.0, warm_s=0.5)
+CAREFUL = Pace(round_s=0.03, least_samples=8, limit_s=2.0, warm_s=1.0)
+QUICK = Pace(round_s=0.01, least_samples=6, limit_s=1.0, warm_s=0.5)
 
 
 class Meter:

@@ -32,6 +32,8 @@ class Timing:
     narrow: bool
     """Whether the interval is as narrow as it should be; else measuring ended by its limit."""
     samples: list[float]
+    passes: list[float]
+    """The median of each pass: of each process that it was measured in."""
 
     @property
     def interval(self) -> Interval:
@@ -41,15 +43,15 @@ class Timing:
     @staticmethod
     def of(samples: Sequence[float]) -> "Timing":
         """What `samples` say."""
-        return Timing.within(interval(samples), samples)
+        found = interval(samples)
+        return Timing.within(found, samples, [found.median])
 
     @staticmethod
-    def within(found: Interval, samples: Sequence[float]) -> "Timing":
+    def within(found: Interval, samples: Sequence[float], passes: Sequence[float]) -> "Timing":
         """Samples with an interval that is known already."""
         numbers = [shortened(value) for value in (found.median, found.low, found.high)]
-        return Timing(
-            *numbers, shortened(found.confidence), found.narrow, [shortened(s) for s in samples]
-        )
+        kept = [[shortened(value) for value in values] for values in (samples, passes)]
+        return Timing(*numbers, shortened(found.confidence), found.narrow, *kept)
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,8 @@ class Result:
     sweep: str = ""
     batch: int = 0
     passes: int = 1
+    took_s: float = 0.0
+    """How long measuring took, all passes together."""
 
     @property
     def key(self) -> tuple[str, str, str, str]:
@@ -135,7 +139,8 @@ def from_json(data: Mapping[str, Any]) -> Result:
 
 def _both(first: Timing, second: Timing) -> Timing:
     samples = [*first.samples, *second.samples]
-    return Timing.within(hull([first.interval, second.interval], samples), samples)
+    found = hull([first.interval, second.interval], samples)
+    return Timing.within(found, samples, [*first.passes, *second.passes])
 
 
 def merged(first: Result, second: Result) -> Result:
@@ -167,4 +172,5 @@ def merged(first: Result, second: Result) -> Result:
         for rate in first.rates
     ]
     fields = {**vars(first), "seconds": seconds, "against": against, "rates": rates}
+    fields["took_s"] = shortened(first.took_s + second.took_s)
     return Result(**{**fields, "passes": first.passes + second.passes})

@@ -21,7 +21,7 @@ from .peaks import Peaks
 from .result import REFUSED, Result, as_json
 
 SWEEP_STEP_S = 5.0
-"""A sweep ends with the first batch that takes longer, and a tenth of it where it is quick."""
+"""A sweep ends with the first batch that takes longer, a tenth of it with --quick."""
 
 Tell = Callable[[Mapping[str, Any]], None]
 
