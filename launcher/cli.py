@@ -9,6 +9,7 @@ from types import FrameType
 
 from ..xpu_runtime.devices import AUTO
 from ..xpu_runtime.settings import read
+from .benchmark import own_arguments, run_benchmarks
 from .client import WorkflowError
 from .console import say, warn
 from .demo import run_demo
@@ -19,17 +20,18 @@ from .server import Server
 
 DEFAULT_PORT = 8188
 
-TASKS = ("start", "setup", "demo")
+TASKS = ("start", "setup", "demo", "benchmark")
 
 
 def parser() -> argparse.ArgumentParser:
     """The launcher's own arguments; whatever it does not know goes to ComfyUI."""
     made = argparse.ArgumentParser(
         prog="./comfyui-ipex",
-        usage="%(prog)s [start|setup|demo] [options] [ComfyUI's own arguments]",
+        usage="%(prog)s [start|setup|demo|benchmark] [options] [ComfyUI's own arguments]",
         description="Set up ComfyUI with this extension, then: start the server (the default), "
-        "stop after the set-up, or run a demo that enlarges a photo.",
-        epilog="Arguments that are not listed here are handed to ComfyUI's main.py.",
+        "stop after the set-up, run a demo that enlarges a photo, or measure this machine.",
+        epilog="Arguments that are not listed here are handed to ComfyUI's main.py, or to the "
+        "benchmark (docs/benchmarks.md).",
         allow_abbrev=False,
     )
     made.add_argument(
@@ -74,12 +76,17 @@ def main(argv: Sequence[str]) -> int:
     """Run the launcher; returns the exit status."""
     signal.signal(signal.SIGTERM, interrupt)
     task, options = (argv[0], argv[1:]) if argv and argv[0] in TASKS else ("start", argv)
-    arguments, for_host = parser().parse_known_args(list(options))
+    if task == "benchmark":
+        arguments, for_host = own_arguments(options)
+    else:
+        arguments, for_host = parser().parse_known_args(list(options))
     try:
         request = requested_device(arguments)
         installation = set_up(arguments.host, request, os.environ)
         say(installation.tree.describe())
         say(f"Device: {installation.decision.device} ({installation.decision.reason})")
+        if task == "benchmark":
+            return run_benchmarks(installation, for_host)
         if task == "demo":
             return demo(installation, arguments.output)
         if task == "start":

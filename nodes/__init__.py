@@ -1,5 +1,6 @@
 """The nodes that a user sees. Ids are forever: saved workflows name them."""
 
+from .benchmark import IpexBenchmark
 from .inputs import guarded
 from .preprocess.catalogue import METHODS
 from .preprocess.classes import (
@@ -30,6 +31,7 @@ NODE_CLASS_MAPPINGS = {
     "IpexSelectDeviceControlNet": IpexSelectDeviceControlNet,
     "IpexSelectDeviceUpscaler": IpexSelectDeviceUpscaler,
     "IpexXpuReport": IpexXpuReport,
+    "IpexBenchmark": IpexBenchmark,
     "IpexUpscaleModelLoader": IpexUpscaleModelLoader,
     "IpexUpscaleImage": IpexUpscaleImage,
     "IpexInpaintWithModel": IpexInpaintWithModel,
@@ -77,6 +79,7 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "IpexSelectDeviceControlNet": "Select Device (ControlNet)",
     "IpexSelectDeviceUpscaler": "Select Device (Upscaler)",
     "IpexXpuReport": "XPU Report",
+    "IpexBenchmark": "Benchmark (IPEX)",
     "IpexUpscaleModelLoader": "Load Upscale Model (IPEX)",
     "IpexUpscaleImage": "Upscale Image (IPEX)",
     "IpexInpaintWithModel": "Inpaint with Model (IPEX)",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from comfyui_ipex import nodes
+from comfyui_ipex.launcher import benchmark
 from comfyui_ipex.xpu_runtime import VERSION, host
 from comfyui_ipex.xpu_runtime.memory import MemoryReader
 from comfyui_ipex.xpu_runtime.priority import Primary
@@ -18,11 +19,14 @@ from conftest import REPOSITORY
 LONGEST_FILE = 300
 LONGEST_FUNCTION = 50
 
-# Which of our folders a folder may import from.
+# Which of our folders a folder may import from. What measures knows no suite, and no node but
+# through a suite, whose modules it imports by name.
 LAYERS = {
-    "nodes": {"nodes", "xpu_runtime"},
+    "nodes": {"nodes", "xpu_runtime", "benchmarks"},
     "xpu_runtime": {"xpu_runtime"},
     "launcher": {"launcher", "xpu_runtime"},
+    "benchmarks": {"benchmarks", "xpu_runtime", "launcher"},
+    "benchmarks/suites": {"benchmarks", "nodes", "xpu_runtime", "launcher"},
 }
 
 
@@ -67,12 +71,13 @@ def test_python_files_are_ascii_and_of_readable_size(path: Path) -> None:
 def test_imports_go_one_way_and_stay_relative(path: Path) -> None:
     parts = path.relative_to(REPOSITORY).parts
     package = list(parts[:-1])
+    allowed = LAYERS.get("/".join(package), LAYERS[parts[0]])
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.level:
             base = package[: len(package) - node.level + 1]
             target = [*base, *(node.module or "").split(".")]
             names = [alias.name for alias in node.names] if target == [""] else [target[0]]
-            assert set(names) <= LAYERS[parts[0]], f"line {node.lineno}"
+            assert set(names) <= allowed, f"line {node.lineno}"
         elif isinstance(node, ast.ImportFrom | ast.Import):
             module = node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
             assert (module or "").partition(".")[0] not in LAYERS, f"line {node.lineno}"
@@ -122,6 +127,26 @@ def test_the_mappings_are_literal_for_the_managers_static_scanner() -> None:
     mapping = literal["NODE_CLASS_MAPPINGS"]
     assert isinstance(mapping, ast.Dict)
     assert all(isinstance(key, ast.Constant) for key in mapping.keys)
+
+
+def test_every_package_is_installed_by_pip() -> None:
+    project = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
+    folders = {path.parent.relative_to(REPOSITORY) for path in PYTHON_FILES}
+    shipped = {folder for folder in folders if folder.parts and folder.parts[0] in LAYERS}
+    stated = set(re.findall(r'^    "comfyui_ipex\.([\w.]+)",$', project, re.MULTILINE))
+    assert stated == {".".join(folder.parts) for folder in shipped}
+
+
+def test_the_launcher_installs_what_the_benchmark_asks_for() -> None:
+    project = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
+    (extra,) = re.findall(r"^benchmarks = \[(.*)\]$", project, re.MULTILINE)
+    asked = set(re.findall(r'"([^"]+)"', extra))
+    assert set(benchmark.PACKAGES) <= asked
+    # torch brings the one, ComfyUI the other.
+    assert {name.partition(">")[0] for name in asked - set(benchmark.PACKAGES)} == {
+        "jinja2",
+        "psutil",
+    }
 
 
 def test_the_version_is_the_same_everywhere() -> None:

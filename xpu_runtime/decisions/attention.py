@@ -53,14 +53,14 @@ def scaled_dot_product_attention(limit_for: LimitFor) -> Factory:
             # is_xpu takes a twelfth of the time that device.type takes.
             if query is None or not query.is_xpu:
                 return original(*args, **kwargs)
-            return _sdpa_on_xpu(original, limit_for, *args, **kwargs)
+            return sdpa_on_xpu(original, limit_for, *args, **kwargs)
 
         return replacement
 
     return factory
 
 
-def _sdpa_on_xpu(
+def sdpa_on_xpu(
     original: Callable[..., "torch.Tensor"],
     limit_for: LimitFor,
     query: "torch.Tensor",
@@ -69,6 +69,10 @@ def _sdpa_on_xpu(
     *args: Any,
     **kwargs: Any,
 ) -> "torch.Tensor":
+    """SDPA of tensors that are on an XPU: in parts if the scores need them. See the factory above.
+
+    Public for the benchmark, which calls it beside the kernels of other devices.
+    """
     # scores = numel / e * keys; multiplied out, it needs no division by an e of 0.
     if query.numel() * key.shape[-2] > _UNCHECKED_SCORES * query.shape[-1]:
         limit = limit_for(query.device)

@@ -1,4 +1,4 @@
-"""Networks with random weights, and pictures, for `upscale.py`."""
+"""Networks with random weights, and pictures, for `upscale.py` and `preprocess.py`."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,0 +1,156 @@
+"""Runs one case on one device: correctness, memory, time, work."""
+
+import gc
+import math
+import time
+from dataclasses import replace
+from typing import Any
+
+from ..xpu_runtime.errors import is_out_of_memory
+from ..xpu_runtime.readable import ERRORS, Unreadable, readable
+from ..xpu_runtime.report_data import without_paths
+from . import emulation
+from .case import COUNTED, Case, Place, Trial
+from .meter import Meter
+from .peaks import BYTES, FLOPS, Peaks
+from .result import (
+    FAILED,
+    MEASURED,
+    OUT_OF_MEMORY,
+    REFUSED,
+    Rate,
+    Result,
+    Timing,
+    Versus,
+    ended,
+    shortened,
+)
+
+WHY_REFUSED = "The XPU is emulated on the CPU: its times say nothing about any card."
+
+
+def run(suite: str, case: Case, place: Place, meter: Meter, peaks: Peaks) -> Result:
+    """Measure a case; what goes wrong in it becomes the result's status and reason."""
+    import torch
+
+    where = (suite, case, str(place.device), place.dtype)
+    began = time.perf_counter()
+    try:
+        with torch.inference_mode():
+            found = _measured(suite, case, place, meter, peaks)
+        return replace(found, took_s=shortened(time.perf_counter() - began))
+    except ERRORS as error:
+        told = without_paths((str(error).splitlines() or [""])[0])
+        memory = is_out_of_memory(error)
+        why = told if memory else f"{type(error).__name__}: {told}"
+        return ended(*where, OUT_OF_MEMORY if memory else FAILED, why)
+    finally:
+        gc.collect()
+        if meter.backend is not None:
+            meter.backend.empty_cache()
+
+
+def _measured(suite: str, case: Case, place: Place, meter: Meter, peaks: Peaks) -> Result:
+    trial = case.make(place)
+    peak, outcome = (None, None)
+    if not trial.ours.self_timed:
+        trial.ours.call()  # what a first call prepares is not the case's memory
+        peak, outcome = meter.peak(trial.ours.call)
+    error = error_of(trial, outcome)
+    del outcome
+    flops = counted_flops(trial)
+    counts: dict[str, Any] = {}
+    if place.emulated:
+        counts |= emulation.counted(place.device, trial.ours.call)
+    seconds, against = (None, None) if place.emulated else timed(trial, meter)
+    rates = []
+    if seconds is not None:
+        dtype = trial.computes_in or place.dtype
+        rates = rates_of({FLOPS: flops, BYTES: trial.moved}, seconds.median, dtype, peaks)
+    counts |= trial.facts() if trial.facts is not None else {}
+    if flops:
+        counts["flop"] = flops
+    return Result(
+        suite=suite,
+        case=case.name,
+        device=str(place.device),
+        dtype=place.dtype,
+        measures=case.measures,
+        ours=trial.ours.name,
+        status=REFUSED if place.emulated else MEASURED,
+        why=WHY_REFUSED if place.emulated else "",
+        seconds=seconds,
+        against=against,
+        rates=rates,
+        peak_bytes=peak,
+        error=error,
+        error_unit=case.error_unit,
+        counts=counts,
+        sweep=case.sweep,
+        batch=case.batch,
+    )
+
+
+def timed(trial: Trial, meter: Meter) -> tuple[Timing, Versus | None]:
+    """The seconds of a trial, and of its other side in turns with it."""
+    if trial.against is None:
+        return Timing.of(meter.samples(trial.ours)), None
+    peak = None
+    if not trial.against.self_timed:
+        trial.against.call()
+        peak, _ = meter.peak(trial.against.call)
+    pairs = meter.pairs(trial.ours, trial.against)
+    ours, theirs = ([pair[side] for pair in pairs] for side in (0, 1))
+    ratio = Timing.of([after / before for before, after in pairs])
+    return Timing.of(ours), Versus(trial.against.name, Timing.of(theirs), ratio, peak)
+
+
+def error_of(trial: Trial, outcome: Any) -> float | None:
+    """How far the outcome is from the same in higher precision; None where that is not known."""
+    if trial.expected is None:
+        return None
+    got = outcome if trial.outcome is None else trial.outcome()
+    found = (trial.differ or relative_error)(got, trial.expected())
+    return shortened(found) if math.isfinite(found) else None
+
+
+def relative_error(got: Any, expected: Any) -> float:
+    """The norm of the difference over the norm of what was expected, computed in fp64 on the CPU.
+
+    Not on the device: Intel's Arc A series has no fp64.
+    """
+    wanted = expected.detach().cpu().double()
+    return float((got.detach().cpu().double() - wanted).norm() / wanted.norm())
+
+
+def counted_flops(trial: Trial) -> float | None:
+    """Floating point operations of one call: those stated, or those that torch's counter finds.
+
+    Under the counter some back ends take another way through attention, and may lack it: then
+    there is no count.
+    """
+    if trial.flops != COUNTED:
+        return None if trial.flops is None else float(trial.flops)
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counter = FlopCounterMode(display=False)
+
+    def count() -> int:
+        with counter:
+            trial.ours.call()
+        return int(counter.get_total_flops())
+
+    found = readable(count)
+    return None if isinstance(found, Unreadable) else float(found) or None
+
+
+def rates_of(work: dict[str, float | None], seconds: float, dtype: str, peaks: Peaks) -> list[Rate]:
+    """Work a second for each kind of work that is known, and its share of the device's limit."""
+    rates = []
+    for unit, amount in work.items():
+        if not amount:
+            continue
+        value, peak = amount / seconds, peaks.of(unit, dtype)
+        share = shortened(value / peak.value)
+        rates.append(Rate(shortened(value), unit, shortened(peak.value), peak.source, share))
+    return rates

@@ -1,0 +1,82 @@
+"""What a person sees while it runs: a live table where rich and a terminal are, else lines."""
+
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from . import words
+from .result import Result
+
+SHOWN = ("case", "dtype", "device", "time", "+-", "ratio", "rate", "of peak", "memory", "error")
+ROWS = 30
+
+
+def say(text: str) -> None:
+    """Write a line for the person at the terminal."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def _cells(result: Result) -> list[str]:
+    values = dict(zip(words.HEADER, words.cells(result), strict=True))
+    return [values[name] for name in SHOWN]
+
+
+class Lines:
+    """A line a result."""
+
+    def begins(self, what: Sequence[str]) -> None:
+        """Nothing: the line comes with the result."""
+
+    def found(self, result: Result) -> None:
+        """Write the result."""
+        parts = [part for part in _cells(result) if part]
+        say("  ".join([result.suite, *parts]) + (f"  {result.why}" if result.why else ""))
+
+
+class Live:
+    """A table that grows, and what is being measured."""
+
+    def __init__(self, live: Any) -> None:
+        self.live = live
+        self.results: dict[tuple[str, ...], Result] = {}
+        self.now = ""
+
+    def begins(self, what: Sequence[str]) -> None:
+        """Show what is being measured."""
+        self.now = " ".join(what)
+        self._draw()
+
+    def found(self, result: Result) -> None:
+        """Show the result."""
+        self.results[result.suite, result.case, result.device, result.dtype] = result
+        self._draw()
+
+    def _draw(self) -> None:
+        from rich.table import Table
+        from rich.text import Text
+
+        hidden = max(0, len(self.results) - ROWS)
+        earlier = f", {hidden} earlier ones not shown" if hidden else ""
+        table = Table(caption=f"measuring {self.now}{earlier}")
+        for name in ("suite", *SHOWN):
+            table.add_column(name, overflow="fold")
+        for result in list(self.results.values())[hidden:]:
+            table.add_row(*(Text(cell) for cell in [result.suite, *_cells(result)]))
+        self.live.update(table)
+
+
+@contextlib.contextmanager
+def shown() -> Iterator[Lines | Live]:
+    """Who shows a run on this terminal."""
+    if not sys.stdout.isatty():
+        yield Lines()
+        return
+    try:
+        from rich.live import Live as RichLive
+    except ImportError:
+        yield Lines()
+        return
+    with RichLive(refresh_per_second=4, vertical_overflow="visible") as live:
+        yield Live(live)

@@ -1,0 +1,167 @@
+"""Attention in the sizes of SD 1.5, SDXL and Flux, plain and bounded.
+
+Bounded attention is what `xpu_runtime` puts in torch's place on an XPU: no matrix of scores above
+what the card grants. Its fast path is a call that needs no parts. On other devices the same code
+is called by itself, beside their own kernels.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ...xpu_runtime.attention import bounded_sdpa
+from ...xpu_runtime.attention_plan import SCORE_BYTES, score_limit
+from ...xpu_runtime.decisions.attention import scaled_dot_product_attention, sdpa_on_xpu
+from ..case import Case, Place, Side, Trial
+from .tensors import normal
+
+Sdpa = Callable[..., torch.Tensor]
+
+ARC_GRANTS = 4 << 30
+"""The most that an Arc card grants in one allocation."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One attention: [batch, heads, queries, width], and its keys."""
+
+    where: str
+    batch: int
+    heads: int
+    queries: int
+    width: int
+    keys: int = 0
+    """0: as many as queries."""
+    quick: bool = False
+
+    @property
+    def name(self) -> str:
+        """For a table."""
+        keys = f"x{self.keys}" if self.keys else ""
+        return f"{self.where} {self.batch}x{self.heads}x{self.queries}{keys}x{self.width}"
+
+    @property
+    def scores(self) -> int:
+        """How many scores there are."""
+        return self.batch * self.heads * self.queries * (self.keys or self.queries)
+
+    def tensors(self, place: Place) -> list[torch.Tensor]:
+        """Query, key and value."""
+        lengths = (self.queries, self.keys or self.queries, self.keys or self.queries)
+        return [
+            normal(place, self.batch, self.heads, length, self.width, seed=seed)
+            for seed, length in enumerate(lengths, 1)
+        ]
+
+
+SHAPES = (
+    Shape("SD 1.5 512x512", 2, 8, 4096, 40),
+    Shape("SD 1.5 512x512 middle", 2, 8, 1024, 80, quick=True),
+    Shape("SD 1.5 512x512 text", 2, 8, 4096, 40, keys=77, quick=True),
+    Shape("SDXL 1024x1024", 2, 10, 4096, 64),
+    Shape("SDXL 1024x1024 middle", 2, 20, 1024, 64),
+    Shape("Flux 1024x1024", 1, 24, 4608, 128),
+)
+
+SMALL = Shape("a small call", 1, 8, 16, 40, quick=True)
+
+
+def cases() -> list[Case]:
+    """The suite."""
+    made = [
+        Case(
+            f"plain {shape.name}",
+            "torch's scaled dot product attention",
+            functools.partial(_plain, shape),
+            quick=shape.quick,
+            gpu_only=shape.scores > 1 << 26,
+        )
+        for shape in SHAPES
+    ]
+    for shape in (SMALL, *SHAPES):
+        made.append(
+            Case(
+                f"bounded fast path {shape.name}",
+                "bounded attention that needs no parts, against the plain call",
+                functools.partial(_fast_path, shape),
+                quick=shape.quick,
+                gpu_only=shape.scores > 1 << 26,
+            )
+        )
+    for shape in SHAPES[:4]:
+        made.append(
+            Case(
+                f"bounded 4 parts {shape.name}",
+                "bounded attention that is granted a quarter of the scores, against the plain call",
+                functools.partial(_in_parts, shape),
+                quick=shape.quick,
+                gpu_only=shape.scores > 1 << 26,
+            )
+        )
+    made.append(
+        Case(
+            "not an XPU's a small call",
+            "the replaced function on another device's tensors, against torch's own",
+            functools.partial(_elsewhere, SMALL),
+            quick=True,
+        )
+    )
+    return made
+
+
+def _expected(shape: Shape, tensors: list[torch.Tensor]) -> Callable[[], torch.Tensor]:
+    """One head in fp64."""
+
+    def compute() -> torch.Tensor:
+        query, key, value = (t[:1, :1, :].cpu().double() for t in tensors)
+        scores = (query[:, :, :256] @ key.mT) * shape.width**-0.5
+        return scores.softmax(-1) @ value
+
+    return compute
+
+
+def _trial(shape: Shape, place: Place, ours: tuple[str, Sdpa], against: bool = True) -> Trial:
+    plain = torch.nn.functional.scaled_dot_product_attention
+    tensors = shape.tensors(place)
+    name, call = ours
+    return Trial(
+        Side(name, lambda: call(*tensors)),
+        Side("torch's SDPA", lambda: plain(*tensors)) if against else None,
+        # Two products; torch's counter does not know every device's kernel.
+        flops=4.0 * shape.scores * shape.width,
+        outcome=lambda: call(*tensors)[:1, :1, :256],
+        expected=_expected(shape, tensors),
+    )
+
+
+def _plain(shape: Shape, place: Place) -> Trial:
+    sdpa = torch.nn.functional.scaled_dot_product_attention
+    return _trial(shape, place, ("torch's SDPA", sdpa), against=False)
+
+
+def _card_limit(device: torch.device) -> int:
+    """An Arc card's limit, by what the driver says is free now, which is asked as there."""
+    backend: Any = None if device.type == "cpu" else getattr(torch, device.type)
+    free = ARC_GRANTS if backend is None else backend.mem_get_info(device)[0]
+    return score_limit(ARC_GRANTS, free)
+
+
+def _fast_path(shape: Shape, place: Place) -> Trial:
+    plain = torch.nn.functional.scaled_dot_product_attention
+    if place.device.type == "xpu":
+        return _trial(shape, place, ("bounded", scaled_dot_product_attention(_card_limit)(plain)))
+    return _trial(shape, place, ("bounded", functools.partial(sdpa_on_xpu, plain, _card_limit)))
+
+
+def _in_parts(shape: Shape, place: Place) -> Trial:
+    plain = torch.nn.functional.scaled_dot_product_attention
+    limit = shape.scores * SCORE_BYTES // 4
+    return _trial(shape, place, ("bounded", functools.partial(bounded_sdpa, plain, limit=limit)))
+
+
+def _elsewhere(shape: Shape, place: Place) -> Trial:
+    plain = torch.nn.functional.scaled_dot_product_attention
+    return _trial(shape, place, ("replaced", scaled_dot_product_attention(_card_limit)(plain)))

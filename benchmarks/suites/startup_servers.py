@@ -1,0 +1,138 @@
+"""ComfyUI servers of a kind, in folders of their own, that live as long as the worker."""
+
+import atexit
+import contextlib
+import functools
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...launcher.folders import REPOSITORY, child_environment
+from ...launcher.installation import link_extension, prepare_base
+from ...launcher.server import Server, ServerCommand, free_port
+from ..case import Place
+from .sd_models import Family, state
+
+PROMPT_S = 600.0
+
+_DOWN = contextlib.ExitStack()
+atexit.register(_DOWN.close)
+
+_SEEDS = iter(range(1, 1 << 30))
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a server differs from a bare one."""
+
+    name: str
+    extension: bool = False
+    patched: bool = False
+
+
+BARE = Kind("without")
+EXTENDED = Kind("with this extension", extension=True)
+PATCHED = Kind("patched", patched=True)
+
+
+@functools.cache
+def scratch() -> Path:
+    """A folder that goes with this process."""
+    return Path(_DOWN.enter_context(tempfile.TemporaryDirectory(prefix="ipex-benchmarks-")))
+
+
+@functools.cache
+def patched_tree(tree: Path) -> Path:
+    """A copy of `tree` with the patches in it. Raises `ValueError` if they do not fit it."""
+    copy = scratch() / "patched"
+    shutil.copytree(tree, copy, ignore=shutil.ignore_patterns("__pycache__", "custom_nodes"))
+    (copy / "custom_nodes").mkdir()
+    command = [sys.executable, str(REPOSITORY / "patches" / "apply.py"), str(copy)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ValueError(f"The patches do not fit this ComfyUI: {done.stderr.strip()}")
+    return copy
+
+
+def started(kind: Kind, place: Place) -> Server:
+    """A new server, which does not answer yet. Raises `ValueError` without a tree."""
+    if place.tree is None:
+        raise ValueError("This suite needs ComfyUI: name its folder with --tree.")
+    tree = patched_tree(place.tree) if kind.patched else place.tree
+    base = prepare_base(scratch() / kind.name.replace(" ", "-"), tree)
+    if kind.extension:
+        link_extension(base)
+    log = _DOWN.enter_context((base / "server.log").open("a", encoding="utf-8"))
+    cpu = place.device.type == "cpu"
+    arguments = ["--disable-api-nodes", *(["--cpu"] if cpu else [])]
+    command = ServerCommand((sys.executable,), tree, base, free_port(), arguments)
+    environment = {**child_environment(), "HF_HUB_OFFLINE": "1"}
+    if cpu:
+        environment["CUDA_VISIBLE_DEVICES"] = ""
+    return Server(command, log, environment)
+
+
+def start_seconds(kind: Kind, place: Place) -> float:
+    """How long a server takes until it answers; it is stopped then."""
+    if kind.patched and place.tree is not None:
+        patched_tree(place.tree)  # is not part of the start
+    began = time.perf_counter()
+    with started(kind, place) as server:
+        server.wait_ready()
+        return time.perf_counter() - began
+
+
+@functools.cache
+def running(kind: Kind, place: Place) -> Server:
+    """The server of a kind that answers prompts."""
+    server = _DOWN.enter_context(started(kind, place))
+    server.wait_ready()
+    return server
+
+
+@functools.cache
+def _checkpoint(family: Family, tree: Path) -> Path:
+    from safetensors.torch import save_file
+
+    path = scratch() / f"{family.name}.safetensors"
+    save_file(state(family, tree), path)
+    return path
+
+
+def answer_seconds(kind: Kind, place: Place, family: Family) -> float:
+    """How long a server takes for a prompt, by its own clock, with a seed that it has not seen."""
+    server = running(kind, place)
+    if place.tree is None or server.command.base is None:
+        raise ValueError("This suite needs ComfyUI: name its folder with --tree.")
+    path = _checkpoint(family, place.tree)
+    link = server.command.base / "models" / "checkpoints" / path.name
+    if not link.exists():
+        link.symlink_to(path)
+    client = server.client
+    record = client.wait(client.queue(_workflow(family, path.name)), PROMPT_S)
+    times = {kind: said["timestamp"] for kind, said in record["status"]["messages"]}
+    return float(times["execution_success"] - times["execution_start"]) / 1000
+
+
+def _workflow(family: Family, checkpoint: str) -> dict[str, Any]:
+    size = {"width": family.side, "height": family.side, "batch_size": 1}
+    sampling = {"steps": family.steps, "cfg": 7.0, "denoise": 1.0, "seed": next(_SEEDS)}
+    sampling |= {"sampler_name": "euler", "scheduler": "normal"}
+    links = {"model": ["1", 0], "positive": ["2", 0], "negative": ["3", 0]}
+    nodes: dict[str, tuple[str, dict[str, Any]]] = {
+        "1": ("CheckpointLoaderSimple", {"ckpt_name": checkpoint}),
+        "2": ("CLIPTextEncode", {"clip": ["1", 1], "text": "a lighthouse in a storm"}),
+        "3": ("CLIPTextEncode", {"clip": ["1", 1], "text": "blurry"}),
+        "4": ("EmptyLatentImage", size),
+        "5": ("KSampler", {**links, "latent_image": ["4", 0], **sampling}),
+        "6": ("VAEDecode", {"samples": ["5", 0], "vae": ["1", 2]}),
+        "7": ("PreviewImage", {"images": ["6", 0]}),
+    }
+    return {
+        number: {"class_type": kind, "inputs": inputs} for number, (kind, inputs) in nodes.items()
+    }

@@ -1,0 +1,106 @@
+"""Runs one suite on one device in a process of its own, and tells each result at once.
+
+A process of its own: one that dies (a lost card, no memory left) takes nothing else along, and
+ComfyUI, which knows one device a process, can be measured on several.
+"""
+
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from . import conditions, emulation, engine, hosting, table
+from .case import Place
+from .meter import CAREFUL, QUICK, Meter
+from .peaks import Peaks
+from .result import REFUSED, Result, as_json
+
+SWEEP_STEP_S = 5.0
+"""A sweep ends with the first batch that takes longer, a tenth of it with --quick."""
+
+Tell = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker is asked to do."""
+
+    suite: str
+    device: str
+    dtypes: tuple[str, ...]
+    cases: tuple[str, ...]
+    quick: bool
+    tree: str | None
+
+    def text(self) -> str:
+        """As it stands on a command line."""
+        return json.dumps(asdict(self))
+
+    @staticmethod
+    def of(text: str) -> "Job":
+        """The job that `text` says."""
+        data = json.loads(text)
+        return Job(**{**data, "dtypes": tuple(data["dtypes"]), "cases": tuple(data["cases"])})
+
+
+def main(text: str) -> int:
+    """Do the job of a command line; results go to standard output, a JSON object a line."""
+    # Ending it like this lets what it has started (servers) end with it.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    output = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what ComfyUI and others print must not stand between results
+    logging.basicConfig(level=logging.WARNING)
+
+    def tell(message: Mapping[str, Any]) -> None:
+        output.write(json.dumps(message) + "\n")
+        output.flush()
+
+    work(Job.of(text), tell)
+    return 0
+
+
+def work(job: Job, tell: Tell) -> None:
+    """Run the job's cases one after the other. Raises what importing torch and the host raises."""
+    import torch
+
+    device = torch.device(job.device)
+    row = table.suite(job.suite)
+    tree = None if job.tree is None else Path(job.tree)
+    if row.host:
+        if tree is None:
+            raise ValueError("This suite needs ComfyUI: name its folder with --tree.")
+        hosting.start_host(tree, device)
+    meter = Meter(device, QUICK if job.quick else CAREFUL)
+    host = None if tree is None else hosting.version(tree)
+    tell({"conditions": conditions.of_process(device, host, job.quick)})
+    tell({"load": conditions.load(device)})
+    emulated = emulation.is_emulated(device)
+    cpu = device.type == "cpu" or emulated
+    cases = table.chosen(table.cases_of(row), job.quick, job.cases, cpu)
+    peaks = Peaks(meter, conditions.device_name(device), job.quick)
+    over: set[tuple[str, str]] = set()
+    for case in cases:
+        for dtype in table.dtypes_of(case, job.dtypes, cpu):
+            place = Place(device, dtype, job.quick, tree, emulated)
+            if (case.sweep, dtype) in over:
+                continue
+            tell({"begin": [job.suite, case.name, job.device, dtype]})
+            pace = meter.pace.hurried() if case.batch > 1 else meter.pace
+            result = engine.run(job.suite, case, place, Meter(device, pace), peaks)
+            tell({"result": as_json(result)})
+            if case.sweep and sweep_is_over(result, job.quick):
+                over.add((case.sweep, dtype))
+    tell({"load": conditions.load(device)})
+
+
+def sweep_is_over(result: Result, quick: bool) -> bool:
+    """Whether no larger batch is to be tried: memory has ended, or a call took too long."""
+    if result.seconds is None:
+        return result.status != REFUSED
+    limit = SWEEP_STEP_S / 10 if quick else SWEEP_STEP_S
+    return result.seconds.median > limit

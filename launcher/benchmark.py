@@ -1,0 +1,51 @@
+"""`./comfyui-ipex benchmark`: measures this machine in the environment that was set up."""
+
+import argparse
+import subprocess
+from collections.abc import Sequence
+
+from ..xpu_runtime.devices import AUTO
+from ..xpu_runtime.settings import read
+from .folders import REPOSITORY, child_environment
+from .installation import Installation
+from .releases import RELEASES
+
+PROGRAM = REPOSITORY / "ipex_benchmarks.py"
+
+# The same as `benchmarks` in pyproject.toml.
+PACKAGES = ("matplotlib>=3.8", "rich>=13")
+
+# A comparison of files, say, needs no ComfyUI and no device.
+WITHOUT_HOST = ("compare", "report", "list")
+
+
+def own_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """What the launcher needs to know, and what goes to the benchmark: all but --host."""
+    made = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    made.add_argument("--host", default=read("COMFYUI_IPEX_HOST"), choices=RELEASES)
+    made.set_defaults(device=AUTO, force_intel_xpu=False, cpu=False)
+    return made.parse_known_args(list(arguments))
+
+
+def command(installation: Installation, arguments: Sequence[str]) -> list[str]:
+    """How the benchmark is started."""
+    started = [str(installation.environment.python), str(PROGRAM), *arguments]
+    if arguments[:1] and arguments[0] in WITHOUT_HOST:
+        return started
+    return [*started, "--tree", str(installation.tree.path)]
+
+
+def run_benchmarks(installation: Installation, arguments: Sequence[str]) -> int:
+    """Install what draws tables and plots, run the benchmark, return its exit status.
+
+    Raises `SetupError`.
+    """
+    installation.environment.install("benchmarks", "Tables and plots", list(PACKAGES))
+    # Which devices are measured is the benchmark's own choice.
+    environment = {**child_environment(), "COMFYUI_IPEX_DEVICE": AUTO}
+    with subprocess.Popen(command(installation, arguments), env=environment) as process:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            process.terminate()  # it writes what it has
+            return process.wait()
