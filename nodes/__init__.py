@@ -1,5 +1,6 @@
 """The nodes that a user sees. Ids are forever: saved workflows name them."""
 
+from .optimize import IpexOptimize
 from .preprocess.catalogue import METHODS
 from .preprocess.classes import (
     IpexAIOPreprocessor,
@@ -28,6 +29,7 @@ NODE_CLASS_MAPPINGS = {
     "IpexSelectDeviceVAE": IpexSelectDeviceVAE,
     "IpexSelectDeviceControlNet": IpexSelectDeviceControlNet,
     "IpexSelectDeviceUpscaler": IpexSelectDeviceUpscaler,
+    "IpexOptimize": IpexOptimize,
     "IpexXpuReport": IpexXpuReport,
     "IpexUpscaleModelLoader": IpexUpscaleModelLoader,
     "IpexUpscaleImage": IpexUpscaleImage,
@@ -75,6 +77,7 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "IpexSelectDeviceVAE": "Select Device (VAE)",
     "IpexSelectDeviceControlNet": "Select Device (ControlNet)",
     "IpexSelectDeviceUpscaler": "Select Device (Upscaler)",
+    "IpexOptimize": "IPEX Optimize",
     "IpexXpuReport": "XPU Report",
     "IpexUpscaleModelLoader": "Load Upscale Model (IPEX)",
     "IpexUpscaleImage": "Upscale Image (IPEX)",

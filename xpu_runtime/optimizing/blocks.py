@@ -94,8 +94,8 @@ def _transformer(
 ) -> Any:
     options = transformer_options or {}
     if without_patches(options):
-        # Its options name the block, and each name would be compiled anew.
-        return compiled(module, x, context)
+        # Its options name the block, and each name would be compiled anew; so would a view.
+        return compiled(module, x.data, context)
     return module._call_impl(x, context=context, transformer_options=options)
 
 

@@ -19,7 +19,9 @@ KEY = "comfyui-ipex.optimize"
 
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
-LATER = "Each size of picture is measured at its first step; XPU Report and the log tell the result."
+LATER = (
+    "Each size of picture is measured at its first step; XPU Report and the log tell the result."
+)
 
 
 @dataclass(frozen=True)

@@ -90,8 +90,9 @@ def error_of(result: Tensor, reference: Tensor) -> float:
     """The difference of two results, root mean square, relative to the reference's; NaN is inf."""
     if result.shape != reference.shape:
         return float("inf")
-    difference = (result.double() - reference.double()).square().mean().sqrt()
-    error = float(difference / reference.double().square().mean().sqrt().clamp(min=1e-12))
+    wanted = reference.float()
+    difference = (result.float() - wanted).square().mean().sqrt()
+    error = float(difference / wanted.square().mean().sqrt().clamp(min=1e-12))
     return error if error == error else float("inf")
 
 
