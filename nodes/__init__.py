@@ -1,6 +1,7 @@
 """The nodes that a user sees. Ids are forever: saved workflows name them."""
 
 from .optimize import IpexOptimize
+from .optimize_networks import IpexOptimizePreprocessor, IpexOptimizeUpscaler
 from .preprocess.catalogue import METHODS
 from .preprocess.classes import (
     IpexAIOPreprocessor,
@@ -30,6 +31,8 @@ NODE_CLASS_MAPPINGS = {
     "IpexSelectDeviceControlNet": IpexSelectDeviceControlNet,
     "IpexSelectDeviceUpscaler": IpexSelectDeviceUpscaler,
     "IpexOptimize": IpexOptimize,
+    "IpexOptimizeUpscaler": IpexOptimizeUpscaler,
+    "IpexOptimizePreprocessor": IpexOptimizePreprocessor,
     "IpexXpuReport": IpexXpuReport,
     "IpexUpscaleModelLoader": IpexUpscaleModelLoader,
     "IpexUpscaleImage": IpexUpscaleImage,
@@ -78,6 +81,8 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "IpexSelectDeviceControlNet": "Select Device (ControlNet)",
     "IpexSelectDeviceUpscaler": "Select Device (Upscaler)",
     "IpexOptimize": "IPEX Optimize",
+    "IpexOptimizeUpscaler": "IPEX Optimize (Upscaler)",
+    "IpexOptimizePreprocessor": "IPEX Optimize (Preprocessor)",
     "IpexXpuReport": "XPU Report",
     "IpexUpscaleModelLoader": "Load Upscale Model (IPEX)",
     "IpexUpscaleImage": "Upscale Image (IPEX)",

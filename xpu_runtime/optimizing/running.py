@@ -64,6 +64,8 @@ class Optimizer:
         """How modules are called for compiled blocks; made once for a network."""
         key = (kind, self.wishes.mode, self._backend)
         if key not in state.calls:
+            # As the host's are once a LoRA has changed them: else that would be compiled anew.
+            network.diffusion_model.requires_grad_(False)
             mode = inductor_mode(self.wishes.mode)
             state.calls[key] = blocks.calls(network.diffusion_model, kind, mode, self._backend)
         return state.calls[key]
