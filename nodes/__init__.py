@@ -2,6 +2,8 @@
 
 from .benchmark import IpexBenchmark
 from .inputs import guarded
+from .optimize import IpexOptimize
+from .optimize_networks import IpexOptimizePreprocessor, IpexOptimizeUpscaler
 from .preprocess.catalogue import METHODS
 from .preprocess.classes import (
     IpexAIOPreprocessor,
@@ -30,6 +32,9 @@ NODE_CLASS_MAPPINGS = {
     "IpexSelectDeviceVAE": IpexSelectDeviceVAE,
     "IpexSelectDeviceControlNet": IpexSelectDeviceControlNet,
     "IpexSelectDeviceUpscaler": IpexSelectDeviceUpscaler,
+    "IpexOptimize": IpexOptimize,
+    "IpexOptimizeUpscaler": IpexOptimizeUpscaler,
+    "IpexOptimizePreprocessor": IpexOptimizePreprocessor,
     "IpexXpuReport": IpexXpuReport,
     "IpexBenchmark": IpexBenchmark,
     "IpexUpscaleModelLoader": IpexUpscaleModelLoader,
@@ -78,6 +83,9 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "IpexSelectDeviceVAE": "Select Device (VAE)",
     "IpexSelectDeviceControlNet": "Select Device (ControlNet)",
     "IpexSelectDeviceUpscaler": "Select Device (Upscaler)",
+    "IpexOptimize": "IPEX Optimize",
+    "IpexOptimizeUpscaler": "IPEX Optimize (Upscaler)",
+    "IpexOptimizePreprocessor": "IPEX Optimize (Preprocessor)",
     "IpexXpuReport": "XPU Report",
     "IpexBenchmark": "Benchmark (IPEX)",
     "IpexUpscaleModelLoader": "Load Upscale Model (IPEX)",

@@ -16,7 +16,8 @@ app.registerExtension({
   name: "comfyui-ipex.xpu-report",
   beforeRegisterNodeDef(nodeType, nodeData) {
     const isReport = nodeData.name === "IpexXpuReport";
-    if (!isReport && !nodeData.name.startsWith("IpexSelectDevice")) return;
+    const speaks = /^Ipex(SelectDevice|Optimize)/.test(nodeData.name);
+    if (!isReport && !speaks) return;
     if (isReport) {
       const created = nodeType.prototype.onNodeCreated;
       nodeType.prototype.onNodeCreated = function (...given) {

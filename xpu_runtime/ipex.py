@@ -34,7 +34,7 @@ def block_mismatched(torch: str) -> None:
     # Nothing is executed by this: the package has no parent.
     if PACKAGE in sys.modules or importlib.util.find_spec(PACKAGE) is None:
         return
-    reason = mismatch(_installed_version(), torch)
+    reason = mismatch(installed_version(), torch)
     if reason is None:
         return
     sys.modules[PACKAGE] = None  # type: ignore[assignment]
@@ -46,7 +46,8 @@ def block_mismatched(torch: str) -> None:
     )
 
 
-def _installed_version() -> str | None:
+def installed_version() -> str | None:
+    """The version of the installed IPEX, or None if it does not tell."""
     # Costs more than all of our own modules, and hardly anybody has IPEX.
     from importlib.metadata import PackageNotFoundError, version
 

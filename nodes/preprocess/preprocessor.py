@@ -51,6 +51,8 @@ class Preprocessor:
     """Where its weight files lie; asked only for files that are not loaded."""
     network: Loaded | None = None
     """That of the default options, held here so that it stays loaded."""
+    own: bool = False
+    """Whether that one is used, and not the one that all nodes share: it was optimised."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,10 @@ def holding(preprocessor: Preprocessor) -> Preprocessor:
 
 
 def _network(preprocessor: Preprocessor, options: Mapping[str, Any]) -> Loaded | None:
+    mine = preprocessor.network
+    wanted = preprocessor.method.network(options)
+    if preprocessor.own and mine is not None and wanted == mine.network:
+        return mine
     return loaded.network_of(
         preprocessor.method, options, preprocessor.device, preprocessor.precision, preprocessor.find
     )

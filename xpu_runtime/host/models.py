@@ -63,19 +63,30 @@ def clone_for_device(model: Any, device: "torch.device") -> Any:
     for another device the host's own factory makes a plain patcher. Raises `RuntimeError` if
     the model's loader gave the host no factory (`is_tied_to_its_device`).
     """
-    if _is_dynamic(model) and model.load_device != device:
+    if is_dynamic(model) and model.load_device != device:
         return model.clone(disable_dynamic=True)
     return model.clone()
 
 
 def is_tied_to_its_device(model: Any) -> bool:
     """Whether a ModelPatcher is a dynamic one that the host can make no plain one of."""
-    return _is_dynamic(model) and model.cached_patcher_init is None
+    return is_dynamic(model) and model.cached_patcher_init is None
 
 
-def _is_dynamic(model: Any) -> bool:
+def is_dynamic(model: Any) -> bool:
+    """Whether a newer host moves this ModelPatcher's weights while the model runs."""
     asked = getattr(model, "is_dynamic", None)
     return asked is not None and bool(asked())
+
+
+def plain_clone(model: Any) -> Any:
+    """A clone of a ModelPatcher that keeps its weights where they are loaded.
+
+    A dynamic one stays dynamic if its loader gave the host no way to make a plain one.
+    """
+    if is_dynamic(model) and not is_tied_to_its_device(model):
+        return model.clone(disable_dynamic=True)
+    return model.clone()
 
 
 def model_patcher_class() -> Any:

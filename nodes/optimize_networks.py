@@ -1,0 +1,76 @@
+"""IPEX Optimize for upscale models and preprocessors."""
+
+from typing import Any
+
+from ..xpu_runtime.optimizing import COMPILES, Wishes
+from .optimize import Optimizes, choice, widgets
+
+_COMPILE_TOOLTIP = (
+    "torch.compile of the whole network, once for all sizes. 'auto' tries it on GPUs; 'blocks' and "
+    "'full' try it everywhere."
+)
+
+_REPORT = "What was done, what was skipped and why, with the figures."
+
+
+class _OptimizesNetwork(Optimizes):
+    """What both nodes share: torch's own networks, whose weights nobody patches."""
+
+    @classmethod
+    def shared(cls) -> dict[str, Any]:
+        """The widgets."""
+        names = ("backend", "channels_last", "fold", "verify")
+        found = {name: widget for name, widget in widgets().items() if name in names}
+        return {**found, "compile": choice(COMPILES, _COMPILE_TOOLTIP)}
+
+
+class IpexOptimizeUpscaler(_OptimizesNetwork):
+    """An UPSCALE_MODEL that runs the way that was measured to be fastest."""
+
+    DESCRIPTION = (
+        "Makes an upscale model of any loader faster where that can be measured on test pictures, "
+        "and tells what was done, what was skipped and why. The input model is not changed: the "
+        "optimised one has weights of its own."
+    )
+    RETURN_TYPES = ("UPSCALE_MODEL", "STRING")
+    RETURN_NAMES = ("upscale_model", "report")
+    OUTPUT_TOOLTIPS = ("The same model, optimised.", _REPORT)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (the host's name)
+        """The widgets."""
+        model = ("UPSCALE_MODEL", {"tooltip": "The upscale model to optimise."})
+        return {"required": {"upscale_model": model, **cls.shared()}}
+
+    def optimize(self, upscale_model: Any, **wishes: Any) -> dict[str, Any]:
+        """A descriptor of the same model with an optimised network, and the report."""
+        from .upscale import optimizing
+
+        result, text = optimizing.optimized(upscale_model, Wishes(**wishes))
+        return {"ui": {"text": [text]}, "result": (result, text)}
+
+
+class IpexOptimizePreprocessor(_OptimizesNetwork):
+    """A PREPROCESSOR whose network runs the way that was measured to be fastest."""
+
+    DESCRIPTION = (
+        "Makes the network of a ControlNet preprocessor faster where test pictures show that it "
+        "is, and tells what was done, what was skipped and why. The input preprocessor is not "
+        "changed: the optimised one has weights of its own."
+    )
+    RETURN_TYPES = ("PREPROCESSOR", "STRING")
+    RETURN_NAMES = ("preprocessor", "report")
+    OUTPUT_TOOLTIPS = ("The same preprocessor, optimised.", _REPORT)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (the host's name)
+        """The widgets."""
+        given = ("PREPROCESSOR", {"tooltip": "From Load Preprocessor (IPEX)."})
+        return {"required": {"preprocessor": given, **cls.shared()}}
+
+    def optimize(self, preprocessor: Any, **wishes: Any) -> dict[str, Any]:
+        """The same preprocessor with an optimised network of its own, and the report."""
+        from .preprocess import optimizing
+
+        result, text = optimizing.optimized(preprocessor, Wishes(**wishes))
+        return {"ui": {"text": [text]}, "result": (result, text)}

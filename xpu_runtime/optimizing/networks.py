@@ -1,0 +1,198 @@
+"""IPEX Optimize for networks that nobody patches: upscalers and preprocessors.
+
+They are torch's own layers with fixed weights, so what was kept is applied to them for good. A
+network that is to stay as it was is copied before.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import host
+from . import trial
+from .folding import fold
+from .layout import convolutions, is_channels_last, lay_out
+from .plan import GPUS, NOT_MEASURED
+from .running import TROUBLE
+from .surroundings import ipex, no_compiler, no_ipex
+from .trial import Tried
+from .wishes import AUTO, NATIVE, OFF, Skipped, Variant, Wishes
+
+Run = Callable[[nn.Module, int], Tensor]
+"""What a network makes of a test picture with sides of so many pixels."""
+
+SIDES = (64, 192)
+"""Pixels of the test pictures: what is kept is faster at both, since tiles come in all sizes."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a network may be changed."""
+
+    name: str
+    apply: Callable[[nn.Module], Any]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was done to a network, and what was not."""
+
+    lines: tuple[str, ...]
+    skipped: tuple[Skipped, ...]
+
+    @property
+    def text(self) -> str:
+        """For the node."""
+        return "\n".join([*self.lines, *(f"Skipped {one.text}." for one in self.skipped)])
+
+
+def optimize(
+    network: nn.Module, device: torch.device, wishes: Wishes, run: Run, sides: Sequence[int] = SIDES
+) -> Report:
+    """Change `network`, which is on `device` in its final dtype, for good where that pays.
+
+    Raises what the network itself raises, and what an interrupt raises.
+    """
+    skipped: list[Skipped] = []
+    lines = [f"On {device}:"]
+    before = run(network, sides[0])
+    if wishes.fold:
+        lines += _folded(network, before, run, sides[0], skipped)
+    ways = _ways(network, device, wishes, skipped)
+    if ways and not wishes.verify:
+        ways[0].apply(network)
+        lines.append(f"Applied without measuring: {ways[0].name}.")
+    elif ways:
+        lines += _kept(network, device, ways, run, sides)
+    return Report(tuple(lines), tuple(skipped))
+
+
+def _dtype(network: nn.Module) -> torch.dtype:
+    return next((one.dtype for one in network.parameters()), torch.float32)
+
+
+def _folded(
+    network: nn.Module, before: Tensor, run: Run, side: int, skipped: list[Skipped]
+) -> list[str]:
+    trying = copy.deepcopy(network)
+    count = fold(trying)
+    if not count:
+        skipped.append(Skipped("fold", "no BatchNorm follows a convolution alone"))
+        return []
+    error = trial.error_of(run(trying, side), before)
+    if error > trial.limit(_dtype(network)):
+        skipped.append(Skipped("fold", f"the result would differ by {error:.1e}"))
+        return []
+    fold(network)
+    return [f"Folded {count} BatchNorms into the convolutions before them, error {error:.1e}."]
+
+
+def _ways(
+    network: nn.Module, device: torch.device, wishes: Wishes, skipped: list[Skipped]
+) -> list[Way]:
+    ways = []
+    if wishes.channels_last != OFF:
+        why = _no_layout(network, wishes)
+        if why:
+            skipped.append(Skipped("channels_last", why))
+        else:
+            ways.append(Way("channels_last", lambda one: lay_out(one, True)))
+    if wishes.backend != NATIVE:
+        why = _no_ipex_here(network, device, wishes)
+        if why:
+            skipped.append(Skipped("ipex", why))
+        else:
+            ways.insert(0, Way("ipex without prepacking", _through_ipex))
+    if wishes.compile != OFF:
+        why = _no_compiling(device, wishes)
+        if why:
+            skipped.append(Skipped("compile", why))
+        else:
+            ways.append(Way("compiled", lambda one: one.compile(dynamic=True)))
+    return ways
+
+
+def _no_layout(network: nn.Module, wishes: Wishes) -> str:
+    if not convolutions(network):
+        return "the network has no 2-d convolution"
+    if is_channels_last(network):
+        return "the weights are in this layout already"
+    return NOT_MEASURED if wishes.channels_last == AUTO and not wishes.verify else ""
+
+
+def _no_ipex_here(network: nn.Module, device: torch.device, wishes: Wishes) -> str:
+    if no_ipex():
+        return no_ipex()
+    if device.type != "cpu":
+        return "on a GPU it does nothing that is not done natively"
+    if _dtype(network) != torch.float32:
+        return "the network computes in half precision, which IPEX takes under autocast only"
+    return NOT_MEASURED if wishes.backend == AUTO and not wishes.verify else ""
+
+
+def _no_compiling(device: torch.device, wishes: Wishes) -> str:
+    if wishes.compile == AUTO and not wishes.verify:
+        return NOT_MEASURED
+    if wishes.compile == AUTO and device.type not in GPUS:
+        return "on a CPU it takes minutes and rarely pays; 'full' tries it"
+    return no_compiler(device)
+
+
+def _through_ipex(network: nn.Module) -> None:
+    # Weights packed for one size are many times slower for others: tiles come in all sizes.
+    ipex().optimize(
+        network.eval(),
+        inplace=True,
+        weights_prepack=False,
+        conv_bn_folding=False,
+        linear_bn_folding=False,
+    )
+
+
+def _kept(
+    network: nn.Module, device: torch.device, ways: list[Way], run: Run, sides: Sequence[int]
+) -> list[str]:
+    """Measure each way on a copy, and apply the one that is fastest and correct."""
+    best, lines = None, []
+    for way in ways:
+        host.check_interrupted()
+        measured = [_measured(network, device, way, run, side) for side in sides]
+        ratios = [found / one.seconds for found, one in measured]
+        for side, (found, one), ratio in zip(sides, measured, ratios, strict=True):
+            figures = f"{found * 1000:.1f} ms as found, {one.seconds * 1000:.1f} ms ({ratio:.2f}x)"
+            figures = one.problem or f"{figures}, error {one.error:.1e}"
+            lines.append(f"  {way.name}, {side}x{side}: {figures}")
+        limit = trial.limit(_dtype(network))
+        good = all(not one.problem and one.error <= limit for _, one in measured)
+        if good and min(ratios) >= trial.MARGIN and (best is None or min(ratios) > best[0]):
+            best = (min(ratios), way)
+    if best is not None:
+        best[1].apply(network)
+    return [f"Kept: {best[1].name if best else 'as found'}.", *lines]
+
+
+def _measured(
+    network: nn.Module, device: torch.device, way: Way, run: Run, side: int
+) -> tuple[float, Tried]:
+    """Seconds as found, and what came of one way, in turns."""
+    reference = run(network, side)
+    trying = copy.deepcopy(network)
+    found, own = [], []
+    try:
+        way.apply(trying)
+        preparing, result = trial.timed(lambda: run(trying, side), device)
+        for _ in range(trial.ROUNDS):
+            found.append(trial.timed(lambda: run(network, side), device)[0])
+            own.append(trial.timed(lambda: run(trying, side), device)[0])
+            if found[-1] > trial.LONG_STEP:
+                break
+    except TROUBLE as error:
+        text = str(error).strip().splitlines() or [""]
+        problem = f"{type(error).__name__}: {text[0][:200]}"
+        return 1.0, Tried(Variant(), float("inf"), problem=problem)
+    error = trial.error_of(result, reference)
+    return min(found), Tried(Variant(), min(own), error, preparing)
