@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +86,9 @@ SOURCES = (
 )
 """What decides what is in the folder: with another content it is made anew."""
 
+KEPT_SECONDS = 24 * 3600
+"""Folders that were not used for so long are removed."""
+
 
 def written() -> Path:
     """The folder of the checkpoints, in the user's cache; written now if they are not there."""
@@ -104,9 +108,11 @@ def written() -> Path:
                 command = [str(host.python), str(Path(__file__)), str(draft)]
                 subprocess.run(command, env=environment, check=True, cwd=scratch)
                 os.replace(draft, folder)
-            for older in cache.iterdir():
-                if older.is_dir() and older != folder:
-                    shutil.rmtree(older)
+        os.utime(folder)
+        # Another checkout's tests may be using its own.
+        for older in cache.iterdir():
+            if older.is_dir() and older.stat().st_mtime < time.time() - KEPT_SECONDS:
+                shutil.rmtree(older)
     return folder
 
 

@@ -1,0 +1,212 @@
+# evalModules: declarations, definitions with mkIf, mkMerge, priorities and order, submodules; and
+# the same refusals as nixpkgs has.
+{ lib }:
+
+let
+  inherit (lib)
+    any
+    attrNames
+    concatMap
+    elem
+    filter
+    head
+    isAttrs
+    isFunction
+    ;
+
+  show = lib.concatStringsSep ".";
+
+  typeOf = value: value._type or "";
+
+  isOption = value: isAttrs value && typeOf value == "option";
+
+  defaultPriority = 100;
+  optionDefaultPriority = 1500;
+  defaultOrder = 1000;
+
+  # A definition of several options, as definitions of each: conditions and priorities move inwards.
+  pushDown =
+    value:
+    if typeOf value == "merge" then
+      concatMap pushDown value.contents
+    else if typeOf value == "if" then
+      map (lib.mapAttrs (_: content: value // { inherit content; })) (pushDown value.content)
+    else if typeOf value == "override" then
+      map (lib.mapAttrs (_: content: value // { inherit content; })) (pushDown value.content)
+    else
+      [ value ];
+
+  # The values of one option's definition, conditions decided.
+  discharge =
+    value:
+    if typeOf value == "merge" then
+      concatMap discharge value.contents
+    else if typeOf value == "if" then
+      if value.condition then discharge value.content else [ ]
+    else
+      [ value ];
+
+  strongest =
+    values:
+    let
+      priorityOf = value: if typeOf value == "override" then value.priority else defaultPriority;
+      best = lib.foldl' (a: b: if b < a then b else a) 9999 (map priorityOf values);
+      stripped = value: if typeOf value == "override" then value.content else value;
+    in
+    map stripped (filter (value: priorityOf value == best) values);
+
+  ordered =
+    values:
+    let
+      orderOf = value: if typeOf value == "order" then value.priority else defaultOrder;
+      stripped = value: if typeOf value == "order" then value.content else value;
+    in
+    map stripped (lib.sort (a: b: orderOf a < orderOf b) values);
+
+  # The values that count, strongest and in order.
+  settled = values: ordered (strongest (concatMap discharge values));
+
+  merged =
+    location: type: values:
+    if values == [ ] then
+      throw "The option `${show location}' was accessed but has no value defined. Try setting the option."
+    else if lib.all type.check values then
+      type.merge location values
+    else
+      throw "A definition for option `${show location}' is not of type `${type.description}'.";
+
+  load =
+    arguments: module:
+    let
+      value = if builtins.isPath module || builtins.isString module then import module else module;
+      attributes = if isFunction value then value arguments else value;
+      whole = attributes ? options || attributes ? config;
+      rest = removeAttrs attributes [
+        "imports"
+        "_file"
+        "key"
+      ];
+    in
+    concatMap (load arguments) (attributes.imports or [ ])
+    ++ [
+      {
+        options = attributes.options or { };
+        config = if whole then attributes.config or { } else rest;
+      }
+    ];
+
+  tree =
+    location: declarations: definitions:
+    let
+      sets = concatMap pushDown definitions;
+      names = lib.unique (concatMap attrNames declarations);
+      stray = filter (name: !elem name names) (lib.unique (concatMap attrNames sets));
+      entry =
+        name:
+        let
+          here = location ++ [ name ];
+          declared = map (set: set.${name}) (filter (set: set ? ${name}) declarations);
+          defined = map (set: set.${name}) (filter (set: set ? ${name}) sets);
+        in
+        if any isOption declared then option here declared defined else tree here declared defined;
+    in
+    if stray != [ ] then
+      throw "The option `${show (location ++ [ (head stray) ])}' does not exist."
+    else
+      lib.genAttrs names entry;
+
+  option =
+    location: declared: defined:
+    let
+      declaration =
+        if lib.length declared == 1 then
+          head declared
+        else
+          throw "The option `${show location}' is declared more than once.";
+      byDefault = lib.optional (declaration ? default) (
+        mkOverride optionDefaultPriority declaration.default
+      );
+      value = merged location (declaration.type or lib.types.raw) (settled (defined ++ byDefault));
+    in
+    if declaration ? apply then declaration.apply value else value;
+
+  mkOverride = priority: content: {
+    _type = "override";
+    inherit priority content;
+  };
+
+  mkOrder = priority: content: {
+    _type = "order";
+    inherit priority content;
+  };
+in
+{
+  inherit
+    merged
+    mkOrder
+    mkOverride
+    settled
+    ;
+
+  evalModules =
+    {
+      modules,
+      specialArgs ? { },
+      prefix ? [ ],
+    }:
+    let
+      loaded = concatMap (load (specialArgs // { inherit lib config options; })) modules;
+      options = map (module: module.options) loaded;
+      config = tree prefix options (map (module: module.config) loaded);
+    in
+    {
+      inherit config;
+      options = lib.foldl' lib.recursiveUpdate { } options;
+    };
+
+  mkDefault = mkOverride 1000;
+  mkForce = mkOverride 50;
+  mkBefore = mkOrder 500;
+  mkAfter = mkOrder 1500;
+  mkIf = condition: content: {
+    _type = "if";
+    inherit condition content;
+  };
+  mkMerge = contents: {
+    _type = "merge";
+    inherit contents;
+  };
+  mkOption = declaration: declaration // { _type = "option"; };
+  mkOptionType =
+    {
+      name,
+      description ? name,
+      check ? _: true,
+      merge ? lib.types.mergeEqual,
+      ...
+    }:
+    {
+      _type = "option-type";
+      inherit
+        name
+        description
+        check
+        merge
+        ;
+    };
+  mkEnableOption =
+    what:
+    lib.mkOption {
+      type = lib.types.bool;
+      default = false;
+      example = true;
+      description = "Whether to enable ${what}.";
+    };
+  mkPackageOption =
+    pkgs: name: _:
+    lib.mkOption {
+      type = lib.types.package;
+      default = pkgs.${name};
+      description = "The ${name} package to use.";
+    };
+}
