@@ -19,7 +19,7 @@ in
     ;
 
   overlay = import ./nix/overlay.nix;
-  nixosModules.default = import ./nix/modules/nixos;
+  nixosModules.default = import ./nix/modules/nixos.nix;
   nixosModules.ollama-ipex = import ./nix/modules/ollama-ipex.nix;
   homeModules.default = import ./nix/modules/home-manager.nix;
 }

@@ -31,6 +31,7 @@ let
     "prometheus-node-exporter"
     "ruff"
     "statix"
+    "systemd"
     "unzip"
     "uv"
     "zlib"

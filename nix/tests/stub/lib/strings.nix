@@ -17,6 +17,7 @@ rec {
       long = lib.stringLength text - lib.stringLength suffix;
     in
     long >= 0 && substring long (-1) text == suffix;
+  hasInfix = infix: text: lib.length (splitString infix text) > 1;
   removePrefix =
     prefix: text:
     if hasPrefix prefix text then substring (lib.stringLength prefix) (-1) text else text;
