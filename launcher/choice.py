@@ -74,7 +74,7 @@ def host_arguments(device: str) -> tuple[str, ...]:
     if kind == "cpu":
         return ("--cpu",)
     # With it the host sees this card alone.
-    return ("--cuda-device", index) if kind == "cuda" and index != "0" else ()
+    return ("--cuda-device", index) if kind == "cuda" and index not in ("", "0") else ()
 
 
 def host_setting(request: str) -> str:

@@ -3,6 +3,7 @@
 {
   annotators = [ "annotators" ];
   checkpoints = [ "checkpoints" ];
+  classifiers = [ "classifiers" ];
   clip_vision = [ "clip_vision" ];
   configs = [ "configs" ];
   controlnet = [

@@ -28,7 +28,7 @@
 }:
 
 let
-  known = lib.attrNames pythons;
+  known = lib.attrNames build;
   unknown = lib.subtractLists known backends;
 
   again =

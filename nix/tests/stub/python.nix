@@ -8,10 +8,9 @@
 }:
 
 let
-  script = ''
+  script = prefix: ''
     mkdir -p $out/bin
-    # A test may put something between: the emulated XPU, for example.
-    printf '#!/bin/bash\nexec %s $STUB_PYTHON_PREFIX "$@"\n' "${machine.python}" > $out/bin/python3
+    printf '#!/bin/bash\nexec %s "$@"\n' '${machine.python} ${prefix}' > $out/bin/python3
     chmod +x $out/bin/python3
   '';
 
@@ -22,7 +21,7 @@ let
     }:
     let
       python =
-        runCommand "python3-3.13" { meta.mainProgram = "python3"; } script
+        runCommand "python3-3.13" { meta.mainProgram = "python3"; } (script "")
         // {
           pythonVersion = "3.13";
           sitePackages = "lib/python3.13/site-packages";
@@ -48,7 +47,8 @@ let
             # Their names, not their outputs: those would have to be fetched.
             packages = map (package: package.name) wanted;
             meta.mainProgram = "python3";
-          } script;
+            # A test may put something between: the emulated XPU.
+          } (script "$STUB_PYTHON_PREFIX");
         in
         environment // { inherit python; };
     in

@@ -156,12 +156,12 @@ in
     }:
     let
       loaded = concatMap (load (specialArgs // { inherit lib config options; })) modules;
-      options = map (module: module.options) loaded;
-      config = tree prefix options (map (module: module.config) loaded);
+      declarations = map (module: module.options) loaded;
+      options = lib.foldl' lib.recursiveUpdate { } declarations;
+      config = tree prefix declarations (map (module: module.config) loaded);
     in
     {
-      inherit config;
-      options = lib.foldl' lib.recursiveUpdate { } options;
+      inherit config options;
     };
 
   mkDefault = mkOverride 1000;
