@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,11 +41,8 @@ class Workspace:
     """A copy of the project and of the stub, with a store of its own."""
 
     folder: Path
-
-    @property
-    def project(self) -> Path:
-        """The project as git knows it; a test may change files there."""
-        return self.folder / "project"
+    project: Path
+    """The project as git knows it."""
 
     @property
     def stub(self) -> Path:
@@ -143,8 +140,7 @@ def copied_project(target: Path) -> Path:
 
 def prepared(folder: Path, python: str = sys.executable) -> Workspace:
     """A fresh workspace in `folder`."""
-    workspace = Workspace(folder)
-    copied_project(workspace.project)
+    workspace = Workspace(folder, copied_project(folder / "project"))
     shutil.copytree(workspace.project / "nix" / "tests" / "stub", workspace.stub)
     shutil.copytree(hosts.installed(hosts.REFERENCE).tree.path, workspace.stub / "comfyui")
     machine = json.dumps({"python": python})
@@ -153,19 +149,10 @@ def prepared(folder: Path, python: str = sys.executable) -> Workspace:
     return workspace
 
 
-def unit_file(sections: Mapping[str, Mapping[str, Any]]) -> str:
-    """A unit as systemd reads it."""
-    lines = []
-    for section, settings in sections.items():
-        lines.append(f"[{section}]")
-        for name, value in settings.items():
-            lines += [f"{name}={_written(one)}" for one in _as_list(value)]
-    return "\n".join(lines) + "\n"
-
-
-def _as_list(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, list) else [value]
-
-
-def _written(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def mutated(workspace: Workspace, folder: Path, file: str, old: str, new: str) -> Workspace:
+    """A workspace whose project, in `folder`, differs in one place of one file."""
+    changed = shutil.copytree(workspace.project, folder / "project")
+    text = (changed / file).read_text(encoding="utf-8")
+    assert text.count(old) == 1, f"{file} has {old!r} {text.count(old)} times"
+    (changed / file).write_text(text.replace(old, new), encoding="utf-8")
+    return Workspace(workspace.folder, changed)
