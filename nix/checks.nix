@@ -44,7 +44,7 @@ let
   };
 in
 {
-  formatting = lint "formatting" [ pkgs.nixfmt-rfc-style ] ''
+  formatting = lint "formatting" [ pkgs.nixfmt ] ''
     find . -name '*.nix' -exec nixfmt --check {} +
   '';
 

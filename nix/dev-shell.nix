@@ -3,7 +3,7 @@
   deadnix,
   git,
   mkShell,
-  nixfmt-rfc-style,
+  nixfmt,
   python313,
   ruff,
   statix,
@@ -14,7 +14,7 @@ mkShell {
   packages = [
     deadnix
     git
-    nixfmt-rfc-style
+    nixfmt
     python313
     ruff
     statix

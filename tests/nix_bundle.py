@@ -89,9 +89,12 @@ class Workspace:
         inherited = {name: os.environ[name] for name in ("PATH", "TMPDIR") if name in os.environ}
         return nix.environment({**inherited, **own})
 
-    def evaluate(self, expression: str) -> Any:
-        """The value of an expression in which `pkgs` is the stub. Raises `NixError`."""
-        return json.loads(self._evaluated(expression, f"{self.stub}/lib"))
+    def evaluate(self, expression: str, lib: str | None = None) -> Any:
+        """The value of an expression in which `pkgs` is the stub. Raises `NixError`.
+
+        `lib` is a path of nixpkgs' lib; without one the stub's own serves.
+        """
+        return json.loads(self._evaluated(expression, lib or f"{self.stub}/lib"))
 
     def _evaluated(self, expression: str, lib: str) -> str:
         whole = self._with_names(expression, lib)

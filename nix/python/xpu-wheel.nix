@@ -19,7 +19,6 @@
   description,
   homepage,
   license,
-  dependencies ? [ ],
   buildInputs ? [ ],
   ...
 }@arguments:

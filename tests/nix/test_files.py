@@ -15,6 +15,23 @@ SOURCES = json.loads((REPOSITORY / "nix" / "sources.json").read_text(encoding="u
 
 EXAMPLE = "./nix/tests/two-instances.nix"
 
+MODULE_SYSTEM = "import ./nix/tests/module-system.nix { inherit lib; }"
+
+MERGED = {
+    "imported": ["deeper", "deep", "two", "one"],
+    "order": ["first", "middle", "last"],
+    "strongest": "forced",
+    "default": "weak",
+    "conditional": {"kept": 1},
+    "instances": {
+        "a": {"name": "a", "port": 1, "twice": 2},
+        "b": {"name": "b", "port": 7, "twice": 14},
+    },
+    "call": [4, 3],
+    "either": "text",
+    "nothing": None,
+}
+
 OLLAMA = "{ imports = [ ./nix/modules/ollama-ipex.nix ]; services.ollama-ipex.enable = true; }"
 
 
@@ -116,6 +133,15 @@ def test_a_wheels_name_says_its_version() -> None:
         pin = SOURCES["xpu"][name]
         assert f"-{pin['version']}" in pin["url"]
         assert f"-cp{SOURCES['xpu']['python'].replace('.', '')}-" in pin["url"]
+
+
+def test_the_stubs_module_system_merges_as_nixpkgs_does(workspace: Workspace) -> None:
+    assert workspace.evaluate(MODULE_SYSTEM) == MERGED
+
+
+@pytest.mark.skipif("NIXPKGS_LIB" not in os.environ, reason="NIXPKGS_LIB names no nixpkgs lib")
+def test_nixpkgs_own_lib_merges_so_too(workspace: Workspace) -> None:
+    assert workspace.evaluate(MODULE_SYSTEM, lib=os.environ["NIXPKGS_LIB"]) == MERGED
 
 
 @pytest.mark.skipif("NIXPKGS_LIB" not in os.environ, reason="NIXPKGS_LIB names no nixpkgs lib")

@@ -2,7 +2,7 @@
   description = "A stand-in for nixpkgs: as much of it as this project's tests need";
 
   outputs =
-    { self }:
+    _:
     let
       lib = import ./lib // {
         nixosSystem = arguments: import ./nixos.nix (arguments // { pkgs = packages; });

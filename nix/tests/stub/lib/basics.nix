@@ -12,7 +12,6 @@ rec {
     filter
     foldl'
     functionArgs
-    hasAttr
     head
     isAttrs
     isBool
@@ -31,11 +30,6 @@ rec {
     toJSON
     ;
 
-  id = x: x;
-  const = x: _: x;
-  flip =
-    f: a: b:
-    f b a;
   last = list: elemAt list (length list - 1);
   optional = condition: value: if condition then [ value ] else [ ];
   optionals = condition: values: if condition then values else [ ];
@@ -48,7 +42,7 @@ rec {
   count =
     predicate: list:
     length (filter predicate list);
-  imap0 = f: list: builtins.genList (i: f i (elemAt list i)) (length list);
+  reverseList = list: builtins.genList (i: elemAt list (length list - 1 - i)) (length list);
   sort = builtins.sort;
 
   nameValuePair = name: value: { inherit name value; };
@@ -63,7 +57,6 @@ rec {
       )
     );
   concatMapAttrs = f: set: foldl' (a: b: a // b) { } (mapAttrsToList f set);
-  mergeAttrsList = foldl' (a: b: a // b) { };
   zipAttrsWith = builtins.zipAttrsWith;
   recursiveUpdate =
     a: b:
@@ -86,7 +79,6 @@ rec {
     package.${output} or package.out or package;
   getLib = getOutput "lib";
   getExe = package: "${package}/bin/${package.meta.mainProgram}";
-  getExe' = package: name: "${package}/bin/${name}";
 
   importJSON = path: builtins.fromJSON (builtins.readFile path);
   importTOML = path: builtins.fromTOML (builtins.readFile path);

@@ -17,11 +17,8 @@ let
       mkOption
       mkOptionType
       mkOverride
-      mkPackageOption
       ;
-    inherit (lib.options)
-      literalExpression
-      ;
+    inherit (lib.options) literalExpression;
     options = {
       literalExpression = text: {
         _type = "literalExpression";

@@ -75,25 +75,37 @@ let
     else
       throw "A definition for option `${show location}' is not of type `${type.description}'.";
 
+  # Level by level: modules, what they import, and so on.
   load =
-    arguments: module:
+    arguments: modules:
     let
-      value = if builtins.isPath module || builtins.isString module then import module else module;
-      attributes = if isFunction value then value arguments else value;
-      whole = attributes ? options || attributes ? config;
-      rest = removeAttrs attributes [
-        "imports"
-        "_file"
-        "key"
-      ];
+      attributes = map (
+        module:
+        let
+          value = if builtins.isPath module || builtins.isString module then import module else module;
+        in
+        if isFunction value then value arguments else value
+      ) modules;
+      parts = map (
+        module:
+        let
+          whole = module ? options || module ? config;
+          rest = removeAttrs module [
+            "imports"
+            "_file"
+            "key"
+          ];
+        in
+        {
+          options = module.options or { };
+          config = if whole then module.config or { } else rest;
+        }
+      ) attributes;
     in
-    concatMap (load arguments) (attributes.imports or [ ])
-    ++ [
-      {
-        options = attributes.options or { };
-        config = if whole then attributes.config or { } else rest;
-      }
-    ];
+    if modules == [ ] then
+      [ ]
+    else
+      parts ++ load arguments (concatMap (module: module.imports or [ ]) attributes);
 
   tree =
     location: declarations: definitions:
@@ -155,10 +167,11 @@ in
       prefix ? [ ],
     }:
     let
-      loaded = concatMap (load (specialArgs // { inherit lib config options; })) modules;
+      loaded = load (specialArgs // { inherit lib config options; }) modules;
       declarations = map (module: module.options) loaded;
       options = lib.foldl' lib.recursiveUpdate { } declarations;
-      config = tree prefix declarations (map (module: module.config) loaded);
+      # Of equal priority, what was loaded last comes first, as in nixpkgs.
+      config = tree prefix declarations (map (module: module.config) (lib.reverseList loaded));
     in
     {
       inherit config options;
@@ -201,12 +214,5 @@ in
       default = false;
       example = true;
       description = "Whether to enable ${what}.";
-    };
-  mkPackageOption =
-    pkgs: name: _:
-    lib.mkOption {
-      type = lib.types.package;
-      default = pkgs.${name};
-      description = "The ${name} package to use.";
     };
 }

@@ -3,12 +3,10 @@
 rec {
   inherit (builtins) concatStringsSep replaceStrings substring;
 
-  concatStrings = concatStringsSep "";
   concatMapStringsSep =
     separator: f: list:
     concatStringsSep separator (map f list);
   concatMapStrings = concatMapStringsSep "";
-  concatLines = concatMapStrings (line: line + "\n");
   optionalString = condition: text: if condition then text else "";
   hasPrefix = prefix: text: substring 0 (lib.stringLength prefix) text == prefix;
   hasSuffix =
@@ -30,12 +28,9 @@ rec {
   splitString =
     separator: text:
     lib.filter lib.isString (builtins.split (replaceStrings [ "." "+" ] [ "\\." "\\+" ] separator) text);
-  boolToString = value: if value then "true" else "false";
   escapeShellArg = value: "'${replaceStrings [ "'" ] [ "'\\''" ] (toString value)}'";
-  escapeShellArgs = concatMapStringsSep " " escapeShellArg;
   makeSearchPath =
     folder: packages:
     concatMapStringsSep ":" (package: "${package}/${folder}") packages;
   makeBinPath = makeSearchPath "bin";
-  makeLibraryPath = packages: makeSearchPath "lib" (map lib.getLib packages);
 }

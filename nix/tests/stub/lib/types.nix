@@ -66,11 +66,6 @@ rec {
     name = "raw";
     merge = mergeOne;
   };
-  lines = mkOptionType {
-    name = "separatedString";
-    check = lib.isString;
-    merge = _: lib.concatStringsSep "\n";
-  };
 
   enum =
     values:
