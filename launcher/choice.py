@@ -50,7 +50,7 @@ def decide(request: str, hardware: Hardware, probe: TorchProbe) -> Decision:
         reason = _why_no_gpu(hardware, probe)
     else:
         reason = f"the first of {', '.join(probe.devices)} by priority"
-    return Decision(device, reason, _host_arguments(device), _setting(request))
+    return Decision(device, reason, host_arguments(device), host_setting(request))
 
 
 def _why_absent(request: str, hardware: Hardware, probe: TorchProbe) -> str:
@@ -68,15 +68,16 @@ def _why_no_gpu(
     return why(Situation(hardware, probe.torch, hides_nvidia()), kinds, REINSTALL)
 
 
-def _host_arguments(device: str) -> tuple[str, ...]:
+def host_arguments(device: str) -> tuple[str, ...]:
+    """ComfyUI's own arguments that have it run on `device`, such as "cuda:1"."""
     kind, _, index = device.partition(":")
     if kind == "cpu":
         return ("--cpu",)
     # With it the host sees this card alone.
-    return ("--cuda-device", index) if kind == "cuda" and index != "0" else ()
+    return ("--cuda-device", index) if kind == "cuda" and index not in ("", "0") else ()
 
 
-def _setting(request: str) -> str:
-    """What the host itself must be told: --cuda-device has renumbered NVIDIA's cards by then."""
+def host_setting(request: str) -> str:
+    """COMFYUI_IPEX_DEVICE for the host: --cuda-device has renumbered NVIDIA's cards by then."""
     kind = request.partition(":")[0]
     return kind if kind == "cuda" else request

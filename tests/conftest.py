@@ -115,6 +115,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if "xpu_emulator" in item.path.parts:
             item.add_marker(pytest.mark.xdist_group("emulator"))
             continue
+        if item.path.parent.name == "nix":
+            item.add_marker(pytest.mark.xdist_group("nix"))
+            continue
         if item.path.parent.name == "patches":
             shared = "servers" if "pool" in item.fixturenames else item.path.stem
             item.add_marker(pytest.mark.xdist_group(f"patches {shared}"))

@@ -41,6 +41,8 @@ class Hardware:
     """Device files of Intel render nodes that this user may not open."""
     wsl: bool = False
     """Windows hands a GPU through."""
+    open_nodes: tuple[str, ...] = ()
+    """Device files of Intel render nodes that this user may open."""
 
     @property
     def torch_backend(self) -> str:
@@ -79,6 +81,7 @@ def detect(root: Path = Path("/"), allowed: Callable[[Path], bool] = may_open) -
         missing_nodes=tuple(f"/dev/dri/{node.name}" for node in nodes if node not in present),
         locked_nodes=tuple(f"/dev/dri/{node.name}" for node in present if not allowed(node)),
         wsl=(root / WSL_DEVICE).exists(),
+        open_nodes=tuple(f"/dev/dri/{node.name}" for node in present if allowed(node)),
     )
 
 

@@ -1,0 +1,161 @@
+"""The project's Nix files, evaluated and built against the stub of nixpkgs, without a network."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hosts
+from comfyui_ipex.launcher.commands import run
+from conftest import REPOSITORY
+from debian_programs import program
+
+SETTINGS = """
+experimental-features = nix-command flakes
+sandbox = false
+substituters =
+flake-registry =
+build-users-group =
+warn-dirty = false
+"""
+
+NIXOS = "nixos.nix"
+HOME = "home.nix"
+
+MODULES = {NIXOS: "nixos.nix", HOME: "home-manager.nix"}
+
+EVALUATION_SECONDS = 120
+
+
+class NixError(Exception):
+    """What nix said when it refused."""
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A copy of the project and of the stub, with a store of its own."""
+
+    folder: Path
+    project: Path
+    """The project as git knows it."""
+
+    @property
+    def stub(self) -> Path:
+        """The stub of nixpkgs, with ComfyUI's released tree and the tests' Python."""
+        return self.folder / "stub"
+
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """Flake options: the stub in place of the locked nixpkgs."""
+        instead = ("--override-input", "nixpkgs", f"path:{self.stub}")
+        return (*instead, "--no-write-lock-file", "--offline")
+
+    def nix(self, command: str, *arguments: str) -> str:
+        """Run one of nix' commands; returns what it printed. Raises `NixError`."""
+        nix = program("nix", "nix-bin")
+        done = subprocess.run(
+            [str(nix.path.with_name(command)), *arguments],
+            env=self._environment(),
+            cwd=self.project,
+            capture_output=True,
+            text=True,
+            timeout=EVALUATION_SECONDS,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise NixError(done.stderr)
+        return done.stdout
+
+    def _environment(self) -> Mapping[str, str]:
+        nix = program("nix", "nix-bin")
+        state = self.folder / "nix"
+        settings = SETTINGS
+        if nix.root is not None:
+            settings += f"build-hook = {nix.root}/usr/libexec/nix/build-remote\n"
+        own = {
+            "HOME": str(state / "home"),
+            "XDG_CACHE_HOME": str(state / "cache"),
+            "NIX_CONFIG": settings,
+            "NIX_STORE_DIR": str(state / "store"),
+            "NIX_STATE_DIR": str(state / "var"),
+            "NIX_LOG_DIR": str(state / "log"),
+            "NIX_CONF_DIR": str(state / "etc"),
+        }
+        inherited = {name: os.environ[name] for name in ("PATH", "TMPDIR") if name in os.environ}
+        return nix.environment({**inherited, **own})
+
+    def evaluate(self, expression: str, lib: str | None = None) -> Any:
+        """The value of an expression in which `pkgs` is the stub. Raises `NixError`.
+
+        `lib` is a path of nixpkgs' lib; without one the stub's own serves.
+        """
+        return json.loads(self._evaluated(expression, lib or f"{self.stub}/lib"))
+
+    def _evaluated(self, expression: str, lib: str) -> str:
+        whole = self._with_names(expression, lib)
+        return self.nix("nix-instantiate", "--eval", "--strict", "--json", "-E", whole)
+
+    def _with_names(self, expression: str, lib: str) -> str:
+        return (
+            f"let lib = import {lib}; pkgs = import {self.stub} {{ inherit lib; }}; "
+            f"project = import ./default.nix {{ inherit pkgs; }}; in {expression}"
+        )
+
+    def configured(self, kind: str, *modules: str) -> dict[str, Any]:
+        """What modules, as expressions, come to under NixOS or Home Manager."""
+        return dict(json.loads(self.configured_text(kind, *modules)))
+
+    def configured_text(self, kind: str, *modules: str, lib: str | None = None) -> str:
+        """The same as text, with the stub's lib or another one."""
+        listed = " ".join(f"({module})" for module in modules)
+        return self._evaluated(
+            "import ./nix/tests/observe.nix { inherit pkgs; "
+            f"evaluate = import {self.stub}/{kind}; "
+            f"modules = [ ./nix/modules/{MODULES[kind]} {listed} ]; }}",
+            lib or f"{self.stub}/lib",
+        )
+
+    def build(self, attribute: str) -> Path:
+        """Build an attribute of default.nix. Raises `NixError`."""
+        return self.build_expression(f"project.{attribute}")
+
+    def build_expression(self, expression: str) -> Path:
+        """Build an expression in which `project` is default.nix. Raises `NixError`."""
+        whole = self._with_names(expression, f"{self.stub}/lib")
+        return Path(self.nix("nix-build", "--no-out-link", "-E", whole).strip())
+
+
+def copied_project(target: Path) -> Path:
+    """A copy of the files that git knows."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = run("Listing the project's files", command, cwd=REPOSITORY)
+    for name in filter(None, listed.split("\0")):
+        if (REPOSITORY / name).exists():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(REPOSITORY / name, target / name)
+    return target
+
+
+def prepared(folder: Path, python: str = sys.executable) -> Workspace:
+    """A fresh workspace in `folder`."""
+    workspace = Workspace(folder, copied_project(folder / "project"))
+    shutil.copytree(workspace.project / "nix" / "tests" / "stub", workspace.stub)
+    shutil.copytree(hosts.installed(hosts.REFERENCE).tree.path, workspace.stub / "comfyui")
+    machine = json.dumps({"python": python})
+    (workspace.stub / "machine.json").write_text(machine, encoding="utf-8")
+    (folder / "nix" / "home").mkdir(parents=True)
+    return workspace
+
+
+def mutated(workspace: Workspace, folder: Path, file: str, old: str, new: str) -> Workspace:
+    """A workspace whose project, in `folder`, differs in one place of one file."""
+    changed = shutil.copytree(workspace.project, folder / "project")
+    text = (changed / file).read_text(encoding="utf-8")
+    assert text.count(old) == 1, f"{file} has {old!r} {text.count(old)} times"
+    (changed / file).write_text(text.replace(old, new), encoding="utf-8")
+    return Workspace(workspace.folder, changed)
