@@ -12,7 +12,7 @@ from servers import ComfyServer
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Playwright
 
-SECONDS = 20.0
+SECONDS = 60.0
 
 RUN_SECONDS = 180.0
 

@@ -149,15 +149,26 @@ def example_pictures(page: pages.ComfyPage, names: Collection[str]) -> None:
         page.fit()
         if path.stem in RUN_ALONE:
             page.run()
-            page.page.get_by_text("Job completed").first.wait_for(state="hidden")
+            settle(page)
         shot = parts.without_frame(page.screenshot())
         shot.convert("RGB").save(path.with_suffix(".jpg"), quality=78, optimize=True)
+
+
+def settle(page: pages.ComfyPage) -> None:
+    """Wait until results are seen, and until nothing speaks of the run any more."""
+    page.until(
+        "app.graph._nodes.filter((node) => node.type === 'SaveImage').every((node) =>"
+        " node.imgs?.length && node.imgs.every((image) => image.complete))"
+    )
+    for text in ("Total:", "Job queued", "Job completed"):
+        page.page.get_by_text(text).first.wait_for(state="hidden")
 
 
 def readme_pictures(page: pages.ComfyPage) -> None:
     """The page with the report, with the menu, and with an example that ran."""
     page.drop(EXAMPLES / "preprocess_edges.json")
     page.run()
+    settle(page)
     for name, tab in (("report", "comfyui-ipex.report"), ("menu", "node-library")):
         page.open_tab(tab)
         if name == "menu":
