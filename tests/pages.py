@@ -12,7 +12,9 @@ from servers import ComfyServer
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Playwright
 
-SECONDS = 20.0
+SECONDS = 60.0
+
+RUN_SECONDS = 180.0
 
 WIDTH, HEIGHT = 1400, 860
 
@@ -36,7 +38,7 @@ _LISTEN = """() => {
   }
 }"""
 
-_FIT = """() => {
+_FIT = """(space) => {
   const nodes = app.graph._nodes;
   const left = Math.min(...nodes.map((node) => node.pos[0]));
   const top = Math.min(...nodes.map((node) => node.pos[1]));
@@ -44,9 +46,9 @@ _FIT = """() => {
   const bottom = Math.max(...nodes.map((node) => node.pos[1] + node.size[1]));
   const { ds, canvas } = app.canvas;
   const ratio = window.devicePixelRatio;
-  const [width, height] = [canvas.width / ratio - 80, canvas.height / ratio];
-  ds.scale = Math.min(1.2, (width - 80) / (right - left), (height - 260) / (bottom - top + 40));
-  ds.offset[0] = 110 / ds.scale - left;
+  const [width, height] = [canvas.width / ratio - space - 40, canvas.height / ratio];
+  ds.scale = Math.min(1.2, width / (right - left), (height - 260) / (bottom - top + 40));
+  ds.offset[0] = space / ds.scale - left;
   ds.offset[1] = 150 / ds.scale - top;
   app.graph.setDirtyCanvas(true, true);
 }"""
@@ -145,15 +147,17 @@ class ComfyPage:
         """Left, top, right and bottom of a node, its title and some space, in the screenshot."""
         return tuple(self.evaluate(_PLACE, node))
 
-    def fit(self) -> None:
-        """Show the whole graph."""
-        self.evaluate(_FIT)
+    def fit(self, space: int = 110) -> None:
+        """Show the whole graph, beside `space` pixels for the side bar."""
+        self.evaluate(_FIT, space)
 
     def run(self) -> list[tuple[str, Any]]:
         """Click "Run", wait for the end; what the page heard. An error of a node is raised."""
         self.evaluate("window.heard.length = 0")
-        self.page.locator(_RUN).first.click()
-        self.until("window.heard.some(([kind]) => kind.startsWith('execution_'))")
+        # Not a click at a place: on a busy machine the page moves for long.
+        self.page.locator(_RUN).first.dispatch_event("click")
+        ended = "window.heard.some(([kind]) => kind.startsWith('execution_'))"
+        self.page.wait_for_function(ended, timeout=RUN_SECONDS * 1000)
         heard = [(kind, detail) for kind, detail in self.evaluate("window.heard")]
         failed = [detail for kind, detail in heard if kind == "execution_error"]
         if failed:

@@ -9,7 +9,7 @@ import io
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,12 @@ EXAMPLES = REPOSITORY / "example_workflows"
 
 NEWEST = hosts.VERSIONS[-1]
 
+BESIDE_THE_PANEL = 400
+"""Pixels from the left, so that the side bar's panel hides no node."""
+
 REAL = "DAT_light_x2.pth"
+
+KINDS = frozenset(["nodes", "examples", "readme", "help"])
 
 RUN_ALONE = {"preprocess_edges", "preprocess_video", "upscale"}
 """Examples that need no other weights than those at hand; the others are shown as they load."""
@@ -118,10 +123,14 @@ def result_of(running: servers.ComfyServer, node: str, inputs: dict[str, Any]) -
     return parts.side_by_side(before.convert("RGB"), Image.fromarray(made))
 
 
-def node_pictures(running: servers.ComfyServer, page: pages.ComfyPage) -> None:
-    """A picture for each help page."""
+def node_pictures(
+    running: servers.ComfyServer, page: pages.ComfyPage, names: Collection[str]
+) -> None:
+    """A picture for each help page, or for those of `names`."""
     runs = runnable()
     for node in NODE_CLASS_MAPPINGS:
+        if names and node not in names:
+            continue
         if node in runs:
             picture = result_of(running, node, runs[node])
         else:
@@ -131,28 +140,40 @@ def node_pictures(running: servers.ComfyServer, page: pages.ComfyPage) -> None:
         parts.write_webp(picture, NODE_PICTURES / f"{node}.webp")
 
 
-def example_pictures(page: pages.ComfyPage) -> None:
-    """A preview for each example: the graph, after it was run where that can be done."""
-    # It says "Job completed" over a corner of the graph.
-    page.page.add_style_tag(content="[data-testid=queue-progress-overlay] { display: none }")
+def example_pictures(page: pages.ComfyPage, names: Collection[str]) -> None:
+    """A preview for each example (of `names`): the graph, run where that can be done."""
     for path in sorted(EXAMPLES.glob("*.json")):
+        if names and path.stem not in names:
+            continue
         page.drop(path, lambda text: text.replace("RealESRGAN_x4plus.pth", REAL))
         page.fit()
         if path.stem in RUN_ALONE:
             page.run()
+            settle(page)
         shot = parts.without_frame(page.screenshot())
         shot.convert("RGB").save(path.with_suffix(".jpg"), quality=78, optimize=True)
+
+
+def settle(page: pages.ComfyPage) -> None:
+    """Wait until results are seen, and until nothing speaks of the run any more."""
+    page.until(
+        "app.graph._nodes.filter((node) => node.type === 'SaveImage').every((node) =>"
+        " node.imgs?.length && node.imgs.every((image) => image.complete))"
+    )
+    for text in ("Total:", "Job queued", "Job completed"):
+        page.page.get_by_text(text).first.wait_for(state="hidden")
 
 
 def readme_pictures(page: pages.ComfyPage) -> None:
     """The page with the report, with the menu, and with an example that ran."""
     page.drop(EXAMPLES / "preprocess_edges.json")
     page.run()
+    settle(page)
     for name, tab in (("report", "comfyui-ipex.report"), ("menu", "node-library")):
         page.open_tab(tab)
         if name == "menu":
             unfold(page, "IPEX", "preprocess", "lines")
-        page.fit()
+        page.fit(space=BESIDE_THE_PANEL)
         picture = Image.open(io.BytesIO(page.screenshot()))
         parts.write_webp(picture.convert("RGB"), README_PICTURES / f"{name}.webp")
 
@@ -170,7 +191,7 @@ def help_picture(browser: Browser, running: servers.ComfyServer) -> None:
     """A node with its help page, which holds a picture that was made before."""
     page = pages.ComfyPage(browser, running)
     page.show(("IpexCannyPreprocessor", (0, 0)))
-    page.help_button().click()
+    page.help_button().dispatch_event("click")
     page.page.locator("img[src*=IpexCanny]").wait_for()
     picture = Image.open(io.BytesIO(page.screenshot()))
     parts.write_webp(picture.convert("RGB"), README_PICTURES / "help.webp")
@@ -178,16 +199,20 @@ def help_picture(browser: Browser, running: servers.ComfyServer) -> None:
 
 
 def main(chromium: str, *wanted: str) -> None:
-    """Make the pictures of the `wanted` kinds, or all: nodes, examples, readme, help."""
-    kinds = wanted or ("nodes", "examples", "readme", "help")
+    """Make the pictures of the `wanted` kinds (all if none is named).
+
+    Ids of nodes and names of examples among them restrict these two kinds to themselves.
+    """
+    kinds = KINDS.intersection(wanted) or KINDS
+    names = set(wanted) - KINDS
     with tempfile.TemporaryDirectory() as scratch, sync_playwright() as playwright:
         browser = pages.launched(playwright, chromium)
         with server(Path(scratch)) as running:
             page = pages.ComfyPage(browser, running)
             if "nodes" in kinds:
-                node_pictures(running, page)
+                node_pictures(running, page, names)
             if "examples" in kinds:
-                example_pictures(page)
+                example_pictures(page, names)
             if "readme" in kinds:
                 readme_pictures(page)
             page.close()

@@ -62,7 +62,7 @@ def test_an_example_that_is_dropped_in_runs_with_progress_and_picture(
 def test_the_help_page_opens_with_its_picture(open_page: Open, host_version: str) -> None:
     page = open_page(host_version)
     page.show(("IpexCannyPreprocessor", (300, 200)))
-    page.help_button().click()
+    page.help_button().dispatch_event("click")
     page.page.get_by_text("low_threshold").last.wait_for()
     page.until(
         "() => { const seen = document.querySelector('img[src*=\"IpexCannyPreprocessor\"]');"
@@ -94,6 +94,20 @@ def test_without_an_intel_gpu_the_panel_is_there_only_after_it_was_asked_for(
     assert REPORT not in page.tabs()
     page.command("comfyui-ipex.ShowReport")
     page.page.locator(PANEL).get_by_text("Nothing in ComfyUI is changed").first.wait_for()
+
+
+def test_the_help_menu_opens_the_panel(open_page: Open, host_version: str) -> None:
+    """The menu bar of older pages has Help itself, that of newer ones below the logo."""
+    page = open_page(host_version)
+    help_menu = page.page.get_by_text("Help", exact=True).first
+    if not help_menu.is_visible():
+        page.page.locator("[class*=comfy-menu-button]").first.dispatch_event("click")
+        help_menu.hover()
+    else:
+        help_menu.dispatch_event("click")
+    entry = page.page.get_by_role("menuitem", name="XPU Report").locator("visible=true")
+    entry.get_by_text("XPU Report").first.click()
+    page.page.locator(PANEL).get_by_text("free-memory").first.wait_for()
 
 
 def test_where_the_clipboard_is_kept_from_the_page_copying_works_all_the_same(

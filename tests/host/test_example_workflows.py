@@ -8,10 +8,13 @@ import models
 import pytest
 import servers
 from comfyui_ipex.launcher.client import raise_if_failed
+from comfyui_ipex.launcher.installation import EXTENSION_NAME
 from conftest import REPOSITORY
 from servers import ServerPool
 
 pytestmark = [pytest.mark.host, pytest.mark.oldest_and_newest]
+
+JPEG = b"\xff\xd8\xff"
 
 EXAMPLES = sorted((REPOSITORY / "example_workflows").glob("*.json"))
 
@@ -35,3 +38,15 @@ def test_an_example_runs_on_the_cpu(pool: ServerPool, host_version: str, path: P
     raise_if_failed(record)
     shown = {key for key, output in record["outputs"].items() if any(output.values())}
     assert shown >= graphs.output_nodes(prompt, known)
+
+
+def test_the_template_browser_is_told_of_every_example_and_its_preview(
+    pool: ServerPool, host_version: str
+) -> None:
+    server = pool.get(servers.on_device(host_version, "cpu"))
+    offered = server.client.get_json("/api/workflow_templates")[EXTENSION_NAME]
+    assert set(offered) == {path.stem for path in EXAMPLES}
+    for name in offered:
+        address = f"/api/workflow_templates/{EXTENSION_NAME}/{name}"
+        assert server.client.get_json(f"{address}.json")["nodes"]
+        assert server.client.get(f"{address}.jpg").startswith(JPEG)
