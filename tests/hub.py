@@ -68,9 +68,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if hub.breaks_after:
             body = body[: hub.breaks_after.pop(0)]
+        hub.sent += len(body)  # before the client can know that it has everything
         with suppress(ConnectionError):  # the client went away
             self.wfile.write(body + bytes(hub.goes_on))
-        hub.sent += len(body)
 
     def _redirect(self) -> None:
         self.send_response(302)
