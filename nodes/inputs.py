@@ -25,7 +25,7 @@ def guarded(node: Any) -> Any:
     """`node`, a V1 class, with its function checking what it is given; raises `InputError` then.
 
     Pictures and masks are checked by their sockets' types, numbers by the widgets' limits, menus
-    by their entries, but for the inputs that the class's own VALIDATE_INPUTS judges.
+    by their entries, and the inputs that the class's own VALIDATE_INPUTS judges by that.
     """
     call = getattr(node, node.FUNCTION)
     if getattr(call, _GUARDED, None) is node:
@@ -36,6 +36,7 @@ def guarded(node: Any) -> Any:
     @functools.wraps(call)
     def checked(*arguments: Any, **named: Any) -> Any:
         given = dict(signature.bind(*arguments, **named).arguments)
+        _ask(node, {name: given[name] for name in own if name in given})
         check({**given, **given.pop("options", {})}, node.INPUT_TYPES(), own)
         return call(*arguments, **named)
 
@@ -47,6 +48,14 @@ def guarded(node: Any) -> Any:
 def _judged_by(node: Any) -> frozenset[str]:
     validate = getattr(node, "VALIDATE_INPUTS", None)
     return frozenset() if validate is None else frozenset(inspect.signature(validate).parameters)
+
+
+def _ask(node: Any, judged: Mapping[str, Any]) -> None:
+    """Raise `InputError` if the class's own VALIDATE_INPUTS refuses these values."""
+    if judged:
+        answer = node.VALIDATE_INPUTS(**judged)
+        if answer is not True:
+            raise InputError(str(answer))
 
 
 def check(

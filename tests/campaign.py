@@ -155,6 +155,12 @@ def faults(versions: Sequence[str], wanted: Sequence[str], minutes: float, jobs:
     return not total(everything)["lost"]
 
 
+def dependency_sets() -> bool:
+    """Try the lowest and the newest dependencies; true if the tests pass on both."""
+    command = [sys.executable, str(Path(__file__).with_name("dependencies.py")), "sets"]
+    return subprocess.run(command, cwd=REPOSITORY, check=False).returncode == 0
+
+
 def full_forms() -> bool:
     """Run the tests that take a sample otherwise; true if they pass."""
     pytest = str(Path(sys.executable).with_name("pytest"))
@@ -175,7 +181,8 @@ def main(arguments: Sequence[str]) -> int:
     wanted = chosen.only or names()
     good = faults(chosen.host or hosts.VERSIONS, wanted, chosen.minutes, chosen.jobs)
     if not chosen.faults:
-        good = full_forms() and good
+        parts = [full_forms(), dependency_sets(), good]  # each runs, whatever came of another
+        good = all(parts)
     say(f"The campaign took {(time.monotonic() - started) / 60:.0f} minutes.")
     return 0 if good else 1
 

@@ -30,6 +30,10 @@ class Hub:
     """Whether it can send parts."""
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     """Paths and headers of the requests for files, without those that were redirected."""
+    sends_on_to: str = ""
+    """An address that it redirects to, in place of its own."""
+    goes_on: int = 0
+    """Bytes that it sends after the file's, without a length."""
     sent: int = 0
     """Bytes of files."""
     first_seen: dict[str, str] = field(default_factory=dict)
@@ -59,14 +63,14 @@ class _Handler(BaseHTTPRequestHandler):
         if start:
             total = len(hub.data)
             self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
-        if hub.states:
+        if hub.states and not hub.goes_on:
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if hub.breaks_after:
             body = body[: hub.breaks_after.pop(0)]
+        hub.sent += len(body)  # before the client can know that it has everything
         with suppress(ConnectionError):  # the client went away
-            self.wfile.write(body)
-        hub.sent += len(body)
+            self.wfile.write(body + bytes(hub.goes_on))
 
     def _redirect(self) -> None:
         self.send_response(302)
@@ -74,7 +78,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("X-Linked-Size", str(len(self.hub.data)))
             digest = hashlib.sha256(self.hub.data).hexdigest()
             self.send_header("X-Linked-ETag", f'"{digest}"')
-        self.send_header("Location", REDIRECTED + self.path)
+        self.send_header("Location", self.hub.sends_on_to or REDIRECTED + self.path)
         self.send_header("Content-Length", "0")
         self.end_headers()
 

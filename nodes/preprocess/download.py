@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from .part import WAIT, Part, exclusive
 
@@ -23,6 +24,9 @@ CHUNK = 1 << 20
 
 SECONDS = 30.0
 """The longest that a server may be silent."""
+
+MOST_UNSTATED = 8 << 30
+"""Bytes of a file whose size neither we nor the server state."""
 
 PAUSES = (1.0, 4.0)
 """Seconds before another try, after a connection that broke or a server that was busy."""
@@ -118,6 +122,8 @@ def _received(source: Source, part: Part, tick: Tick) -> Stated:
 
 
 def _receive(source: Source, part: Part, tick: Tick) -> Stated:
+    if urlsplit(source.url).scheme not in ("http", "https"):
+        raise DownloadError(f"{source.url} is no web address. HF_ENDPOINT must start with https.")
     linked = _Redirects()
     with _answer(source, part, linked) as response:
         stated = _stated(linked.headers, response)
@@ -133,10 +139,19 @@ def _receive(source: Source, part: Part, tick: Tick) -> Stated:
         with part.open() as file:
             while data := _read(response):
                 file.write(data)
+                _check_length(part, size)
                 tick(part.length, size)
     if size is not None and part.length < size:
         raise _BrokenError(f"the connection broke after {part.length} of {size} bytes")
     return stated
+
+
+def _check_length(part: Part, size: int | None) -> None:
+    """Raise `DownloadError` when more arrives than was stated, or more than any file has."""
+    if part.length > (MOST_UNSTATED if size is None else size):
+        part.drop()
+        than = f"the file's {size} bytes" if size else f"{MOST_UNSTATED >> 30} GiB, unstated"
+        raise DownloadError(f"the server sends more than {than}. What arrived was deleted.")
 
 
 def _answer(source: Source, part: Part, linked: "_Redirects") -> HTTPResponse:
@@ -174,6 +189,16 @@ def _refusal(error: urllib.error.HTTPError) -> str:
     return f"the server refused with {error.code} {error.reason}{meaning}"
 
 
+def _check_scheme(url: str, before: str) -> None:
+    """Raise `DownloadError` unless `url` is https, or http where that was asked for already."""
+    scheme = urlsplit(url).scheme
+    if scheme != "https" and not scheme == before == "http":
+        raise DownloadError(
+            f"the server sends on to a {scheme or 'nameless'} address, which is not as safe as "
+            f"{before}. Nothing was fetched."
+        )
+
+
 class _Redirects(urllib.request.HTTPRedirectHandler):
     """Follows redirects, and keeps what the Hub says in its own one about the file."""
 
@@ -183,7 +208,8 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(
         self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: Any
     ) -> Any:
-        """The request that follows."""
+        """The request that follows. Raises `DownloadError` where it would be less safe."""
+        _check_scheme(newurl, urlsplit(req.full_url).scheme)
         self.headers |= _linked(headers)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 

@@ -19,7 +19,10 @@ def exclusive(destination: Path, check: Callable[[], None]) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(destination.with_name(f".{destination.name}.lock"))
+    path = destination.with_name(f".{destination.name}.lock")
+    if path.is_symlink():  # not every version of filelock leaves alone what a link leads to
+        path.unlink()
+    lock = FileLock(path)
     while True:
         try:
             lock.acquire(timeout=WAIT)
@@ -57,6 +60,7 @@ class Part:
     def note(self, etag: str | None) -> None:
         """Remember what the part belongs to."""
         text = json.dumps({"url": self._url, "etag": etag})
+        self._note.unlink(missing_ok=True)  # a link would be written through
         self._note.write_text(text, encoding="utf-8")
 
     def open(self) -> Any:

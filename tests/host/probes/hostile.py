@@ -92,7 +92,7 @@ def takes_pictures(node_id: str) -> bool:
     return any(row[0] in ("IMAGE", "MASK") for row in rows)
 
 
-def hostile_pictures(node_id: str) -> None:
+def bad_pictures(node_id: str) -> None:
     """Every kind of picture, at the node's size and at 64 pixels."""
     sizes = {"resolution": 0} if "resolution" in inputs_of(node_id) else {}
     for kind in hostile_pictures.HOSTILE:
@@ -209,7 +209,7 @@ def main() -> dict[str, Any]:
     for node_id in WANTED:
         for _ in limited_memory():
             if takes_pictures(node_id):
-                hostile_pictures(node_id)
+                bad_pictures(node_id)
             over_links(node_id)
             fuzzed(node_id)
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10) - before
