@@ -107,6 +107,8 @@ class Conductor:
             while message := messages.get(timeout=SILENT_S):
                 self._heard(job, json.loads(message))
             finished = True
+        except json.JSONDecodeError:
+            finished = True  # it died in the middle of a line, and its status says how
         except queue.Empty:
             self._failed(f"The worker told nothing for {SILENT_S:.0f} s and was ended.")
         finally:
