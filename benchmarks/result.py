@@ -105,7 +105,7 @@ class Result:
     @property
     def key(self) -> tuple[str, str, str, str]:
         """What makes it the same measurement in another file."""
-        return self.suite, self.case, self.device.partition(":")[0], self.dtype
+        return self.suite, self.case, self.device, self.dtype
 
 
 def ended(suite: str, case: Case, device: str, dtype: str, status: str, why: str) -> Result:

@@ -53,7 +53,7 @@ class Live:
 
     def found(self, result: Result) -> None:
         """Show the result."""
-        self.results[result.suite, result.case, result.device, result.dtype] = result
+        self.results[result.key] = result
         self._draw()
 
     def _draw(self) -> None:
