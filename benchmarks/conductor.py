@@ -21,8 +21,8 @@ from .worker import Job
 PROGRAM = REPOSITORY / "ipex_benchmarks.py"
 
 SILENT_S = 3600.0
-"""A worker that tells nothing for so long is ended: a kernel may hang for ever. A whole SDXL picture
-takes minutes on integrated graphics, and is made several times."""
+"""A worker that tells nothing for so long is ended: a kernel may hang for ever.
+A whole SDXL picture takes minutes on integrated graphics, and is made several times."""
 
 LINES_KEPT = 200
 
