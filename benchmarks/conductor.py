@@ -20,8 +20,9 @@ from .worker import Job
 
 PROGRAM = REPOSITORY / "ipex_benchmarks.py"
 
-SILENT_S = 900.0
-"""A worker that tells nothing for so long is ended: a kernel may hang for ever."""
+SILENT_S = 3600.0
+"""A worker that tells nothing for so long is ended: a kernel may hang for ever.
+A whole SDXL picture takes minutes on integrated graphics, and is made several times."""
 
 LINES_KEPT = 200
 
@@ -107,6 +108,8 @@ class Conductor:
             while message := messages.get(timeout=SILENT_S):
                 self._heard(job, json.loads(message))
             finished = True
+        except json.JSONDecodeError:
+            finished = True  # it died in the middle of a line, and its status says how
         except queue.Empty:
             self._failed(f"The worker told nothing for {SILENT_S:.0f} s and was ended.")
         finally:

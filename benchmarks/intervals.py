@@ -1,5 +1,6 @@
 """Medians with intervals, and what they decide. Pure functions over seconds or ratios."""
 
+import functools
 import math
 import statistics
 from collections.abc import Sequence
@@ -93,6 +94,7 @@ def hull(intervals: Sequence[Interval], samples: Sequence[float]) -> Interval:
     )
 
 
+@functools.cache
 def student(confidence: float, freedom: int) -> float:
     """The quantile of Student's t that holds `confidence` between it and its negative.
 

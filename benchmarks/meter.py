@@ -19,7 +19,7 @@ class Pace:
     """How long measuring may take."""
 
     round_s: float
-    """Each sample is the median of calls that take so long together, or of one longer call."""
+    """Each sample is the mean of calls that take so long together, or one longer call."""
     least_samples: int
     limit_s: float
     """After so long a case is over, whether its interval is narrow or not."""
@@ -86,15 +86,16 @@ class Meter:
 
         # torch's own clock waits for CUDA in every version, for an XPU only in newer ones.
         timer = Timer("call()", globals={"call": side.call}, timer=self.clock)
-        once = timeit.Timer(side.call, timer=self.clock)
-        long = False
+        same = timeit.Timer(side.call, timer=self.clock)
+        calls = 0
 
         def sample() -> float:
-            nonlocal long
-            if long:  # blocks of such calls need no calibration, which takes another call each
-                return once.timeit(1)
+            nonlocal calls
+            if calls:
+                return same.timeit(calls) / calls
+            # It calibrates itself anew each time, with ten times the calls that are needed.
             seconds = float(timer.blocked_autorange(min_run_time=self.pace.round_s).median)
-            long = seconds > self.pace.round_s
+            calls = max(1, round(self.pace.round_s / seconds))
             return seconds
 
         return sample

@@ -2,9 +2,10 @@
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from . import words
 from .record import Record
 from .result import Result
 
@@ -133,9 +134,8 @@ def shares(suite: str, results: Sequence[Result]) -> Plot:
     for row, (_, rate) in enumerate(bars):
         colour = OURS if rate.unit == "flop/s" else LINES[2]
         axes.barh(row, rate.share * 100, height=0.7, color=colour, zorder=3)
-        scale, unit = (1e12, "TFLOP/s") if rate.unit == "flop/s" else (1e9, "GB/s")
         axes.annotate(
-            f"{rate.share:.0%}  {rate.value / scale:.3g} {unit}", (rate.share * 100, row),
+            f"{rate.share:.0%}  {words.rate(rate)}", (rate.share * 100, row),
             xytext=(5, 0), textcoords="offset points", va="center", fontsize=8, color=GREY,
         )  # fmt: skip
     _rows(axes, [label for label, _ in bars])
@@ -143,8 +143,7 @@ def shares(suite: str, results: Sequence[Result]) -> Plot:
     axes.set_xlim(left=0)
     axes.set_xlabel("% of the device's limit")
     limits = dict.fromkeys(
-        f"{rate.peak / (1e12 if rate.unit == 'flop/s' else 1e9):.4g} "
-        f"{'TFLOP/s' if rate.unit == 'flop/s' else 'GB/s'} ({rate.peak_source})"
+        f"{words.rate(replace(rate, value=rate.peak))} ({rate.peak_source})"
         for _, rate in bars
         if rate.peak is not None
     )
@@ -168,7 +167,10 @@ def sweeps(device: str, results: Sequence[Result]) -> Plot:
         peaks = [(r.peak_bytes or 0) / (1 << 30) for r in own]
         speed.plot(batches, rates, "o-", color=colour, markersize=4, label=f"{sweep} {dtype}")
         memory.plot(batches, peaks, "o-", color=colour, markersize=4)
-    for axes, label in ((speed, "pictures a second"), (memory, "GiB beside the weights")):
+    for axes, label in (
+        (speed, "latents a second, one step each"),
+        (memory, "GiB beside the weights"),
+    ):
         axes.set_xscale("log", base=2)
         axes.set_yscale("log", base=2)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")

@@ -43,9 +43,8 @@ class Record:
 
     def add(self, result: Result) -> Result:
         """Take up a result, together with what an earlier pass gave; returns what stands now."""
-        same = (result.suite, result.case, result.device, result.dtype)
         for index, known in enumerate(self.results):
-            if (known.suite, known.case, known.device, known.dtype) == same:
+            if known.key == result.key:
                 self.results[index] = merged(known, result)
                 return self.results[index]
         self.results.append(result)

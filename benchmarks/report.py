@@ -45,7 +45,8 @@ def load_line(loads: list[dict[str, Any]]) -> str:
     for name, unit, scale in (("clock_mhz", "MHz", 1), ("power_mw", "W", 1000)):
         told = [load[name] / scale for load in loads if load.get(name) is not None]
         if told:
-            parts.append(f"{min(told):.0f} to {max(told):.0f} {unit}")
+            ends = dict.fromkeys((f"{min(told):.0f}", f"{max(told):.0f}"))
+            parts.append(f"{' to '.join(ends)} {unit}")
     return ", ".join(parts)
 
 

@@ -1,7 +1,7 @@
 """What a case gave: one row of a results file. `schema.json` describes it as JSON."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from .case import Case
@@ -105,7 +105,7 @@ class Result:
     @property
     def key(self) -> tuple[str, str, str, str]:
         """What makes it the same measurement in another file."""
-        return self.suite, self.case, self.device.partition(":")[0], self.dtype
+        return self.suite, self.case, self.device, self.dtype
 
 
 def ended(suite: str, case: Case, device: str, dtype: str, status: str, why: str) -> Result:
@@ -146,11 +146,13 @@ def _both(first: Timing, second: Timing) -> Timing:
 def merged(first: Result, second: Result) -> Result:
     """Two passes of one case as one result.
 
-    Rates and peaks are the first pass's, scaled to the common median. A pass without times adds
-    nothing to one that has them.
+    Rates and peaks are the first pass's, scaled to the common median. Of a pass without times the
+    other one keeps why.
     """
     if first.seconds is None or second.seconds is None:
-        return first if second.seconds is None else second
+        kept, other = (second, first) if first.seconds is None else (first, second)
+        why = f"in another pass: {other.status}: {other.why}"
+        return kept if kept.status == other.status else replace(kept, why=why)
     seconds = _both(first.seconds, second.seconds)
     factor = first.seconds.median / seconds.median
     against = first.against

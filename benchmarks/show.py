@@ -9,6 +9,9 @@ from . import words
 from .result import Result
 
 SHOWN = ("case", "dtype", "device", "time", "+-", "ratio", "rate", "of peak", "memory", "error")
+NARROW = ("case", "dtype", "time", "ratio", "of peak")
+"""What fits beside a case's name where the terminal has fewer than WIDE columns."""
+WIDE = 150
 ROWS = 30
 
 
@@ -18,9 +21,9 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def _cells(result: Result) -> list[str]:
+def _cells(result: Result, columns: Sequence[str] = SHOWN) -> list[str]:
     values = dict(zip(words.HEADER, words.cells(result), strict=True))
-    return [values[name] for name in SHOWN]
+    return [values[name] for name in columns]
 
 
 class Lines:
@@ -50,7 +53,7 @@ class Live:
 
     def found(self, result: Result) -> None:
         """Show the result."""
-        self.results[result.suite, result.case, result.device, result.dtype] = result
+        self.results[result.key] = result
         self._draw()
 
     def _draw(self) -> None:
@@ -59,11 +62,12 @@ class Live:
 
         hidden = max(0, len(self.results) - ROWS)
         earlier = f", {hidden} earlier ones not shown" if hidden else ""
-        table = Table(caption=f"measuring {self.now}{earlier}")
-        for name in ("suite", *SHOWN):
-            table.add_column(name, overflow="fold")
+        columns = SHOWN if self.live.console.width >= WIDE else NARROW
+        table = Table(caption=f"measuring {self.now}{earlier}", pad_edge=False, box=None)
+        for name in columns:
+            table.add_column(name, overflow="fold", no_wrap=name != "case")
         for result in list(self.results.values())[hidden:]:
-            table.add_row(*(Text(cell) for cell in [result.suite, *_cells(result)]))
+            table.add_row(*(Text(cell) for cell in _cells(result, columns)))
         self.live.update(table)
 
 

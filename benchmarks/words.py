@@ -65,7 +65,6 @@ def counts(result: Result) -> str:
 def cells(result: Result) -> list[str]:
     """A line of a table, as HEADER says."""
     times, against = result.seconds, result.against
-    remark = result.why if result.status != "measured" else ""
     status = "" if result.status == "measured" else result.status
     share = [f"{rate.share:.0%}" for rate in result.rates if rate.share is not None]
     return [
@@ -81,5 +80,5 @@ def cells(result: Result) -> list[str]:
         ", ".join(share),
         "" if result.peak_bytes is None else size(result.peak_bytes),
         error(result),
-        "; ".join(part for part in (remark, counts(result)) if part),
+        "; ".join(part for part in (result.why, counts(result)) if part),
     ]

@@ -4,7 +4,7 @@ Shapes come from the host's classes on the meta device, with the configurations 
 `comfy/model_detection.py` lists for SD 1.5 and SDXL; no file is read or written.
 """
 
-import functools
+import gc
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -181,14 +181,25 @@ def state(family: Family, tree: Path) -> dict[str, torch.Tensor]:
     return made
 
 
-@functools.lru_cache(maxsize=1)
+_KEPT: dict[tuple[str, torch.dtype], Loaded] = {}
+
+
 def loaded(name: str, tree: Path, dtype: torch.dtype) -> Loaded:
-    """The family's model through the host's loader; the one before it is dropped.
+    """The family's model through the host's loader; the one before it is dropped first.
 
     `dtype` is the UNet's; text encoders and VAE get what the host chooses.
     """
-    management = import_module("comfy.model_management")
-    management.unload_all_models()
+    if (name, dtype) not in _KEPT:
+        management = import_module("comfy.model_management")
+        management.unload_all_models()
+        _KEPT.clear()
+        gc.collect()
+        management.soft_empty_cache()
+        _KEPT[name, dtype] = _load(name, tree, dtype)
+    return _KEPT[name, dtype]
+
+
+def _load(name: str, tree: Path, dtype: torch.dtype) -> Loaded:
     family = next(family for family in FAMILIES if family.name == name)
     load = import_module("comfy.sd").load_state_dict_guess_config
     model, clip, vae, _ = load(state(family, tree), model_options={"dtype": dtype})

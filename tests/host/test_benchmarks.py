@@ -8,6 +8,7 @@ import hosts
 import pytest
 from comfyui_ipex.launcher.folders import child_environment
 from conftest import REPOSITORY
+from servers import Configuration, ServerPool
 
 pytestmark = [pytest.mark.host, pytest.mark.oldest_and_newest]
 
@@ -93,3 +94,15 @@ def test_shapes_are_those_of_the_real_models(host_version: str) -> None:
     # What the published checkpoints have, in millions.
     assert found["SD 1.5"] == ["SD15", 859.5]
     assert found["SDXL"] == ["SDXL", 2567.5]
+
+
+def test_the_node_measures_in_a_server(pool: ServerPool) -> None:
+    # One host is enough for half a minute: the node asks nothing of it but a progress bar.
+    server = pool.get(Configuration(hosts.REFERENCE))
+    node = {"class_type": "IpexBenchmark", "inputs": {"device": "cpu", "dtype": "auto"}}
+    run = server.run({"1": node})
+    (output,) = [e["data"]["output"] for e in run.events if e["type"] == "executed"]
+    (text,) = output["text"]
+    assert "| matmul 512 | fp32 |" in text
+    assert "failed" not in text
+    assert any(event["type"] == "progress" for event in run.events)

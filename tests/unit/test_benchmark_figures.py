@@ -5,7 +5,7 @@ import random
 import pytest
 from comfyui_ipex.benchmarks import compare, intervals
 from comfyui_ipex.benchmarks.record import Record
-from comfyui_ipex.benchmarks.result import MEASURED, Result, Timing, merged
+from comfyui_ipex.benchmarks.result import FAILED, MEASURED, Result, Timing, merged
 
 
 def result(case: str, *passes: list[float]) -> Result:
@@ -75,6 +75,15 @@ def test_passes_together_are_as_uncertain_as_they_lie_apart() -> None:
     assert whole.seconds.passes == [1.0, 1.2]
     assert not whole.seconds.narrow
     assert whole.passes == 2
+
+
+def test_a_pass_that_failed_is_told_beside_the_times_of_the_other() -> None:
+    good = measured(1, 0.01, 1)
+    bad = Result("tensor", good.case, "cpu", "fp32", "", "", FAILED, "the driver went away")
+    for whole in (merged(good, bad), merged(bad, good)):
+        assert whole.seconds == good.seconds
+        assert whole.why == "in another pass: failed: the driver went away"
+    assert merged(bad, bad) == bad
 
 
 def test_two_runs_of_one_program_are_never_called_faster_or_slower() -> None:
