@@ -79,8 +79,9 @@ class IpexOptimize(Optimizes):
                 "channels_last": shared["channels_last"],
                 "compile": choice(
                     COMPILES,
-                    "torch.compile. 'blocks' compiles each kind of block once for all sizes of "
-                    "picture, 'full' the whole network. 'auto' is 'blocks' on GPUs, off on CPUs.",
+                    "torch.compile. 'blocks' compiles transformers and norms once for all sizes, "
+                    "'all blocks' convolutions too, 'full' all at once for each size. 'auto' tries "
+                    "the first two on GPUs: a minute or two, once.",
                 ),
                 "mode": choice(
                     MODES,

@@ -6,8 +6,8 @@ from ..xpu_runtime.optimizing import COMPILES, Wishes
 from .optimize import Optimizes, choice, widgets
 
 _COMPILE_TOOLTIP = (
-    "torch.compile of the whole network, once for all sizes. 'auto' tries it on GPUs; 'blocks' and "
-    "'full' try it everywhere."
+    "torch.compile of the whole network, once for all sizes. 'auto' tries it on GPUs, every "
+    "other choice but 'off' everywhere."
 )
 
 _REPORT = "What was done, what was skipped and why, with the figures."

@@ -87,7 +87,7 @@ def test_blocks_are_compiled_once_for_all_sizes_and_compute_the_same(fresh: None
     network = Network().eval()
     lay_out(network, True)
     context = torch.randn(2, 5, 16)
-    calls = blocks.calls(network, "blocks", None, "eager")
+    calls = blocks.calls(network, "blocks", None, backend="eager")
     counts = []
     for height, width in ((16, 16), (24, 24), (16, 24), (32, 8), (8, 8)):
         x = torch.randn(2, 16, height, width).contiguous(memory_format=torch.channels_last)
@@ -103,7 +103,7 @@ def test_blocks_are_compiled_once_for_all_sizes_and_compute_the_same(fresh: None
 def test_changed_weights_are_used_without_compiling_again(fresh: None) -> None:
     network = Network().eval().requires_grad_(False)
     x, context = torch.randn(2, 16, 16, 16), torch.randn(2, 5, 16)
-    calls = blocks.calls(network, "blocks", None, "eager")
+    calls = blocks.calls(network, "blocks", None, backend="eager")
     with blocks.called(calls):
         before = network(x, context)
     count = compiled()
@@ -120,7 +120,7 @@ def test_changed_weights_are_used_without_compiling_again(fresh: None) -> None:
 def test_blocks_with_code_of_other_nodes_run_as_they_are(fresh: None) -> None:
     network = Network().eval()
     x, context = torch.randn(2, 16, 16, 16), torch.randn(2, 5, 16)
-    calls = blocks.calls(network, "blocks", None, "eager")
+    calls = blocks.calls(network, "blocks", None, backend="eager")
     seen: list[Any] = []
 
     def patch(value: Tensor) -> Tensor:
@@ -137,7 +137,7 @@ def test_blocks_with_code_of_other_nodes_run_as_they_are(fresh: None) -> None:
 
 def test_compiled_calls_are_gone_after_a_step_that_fails() -> None:
     network = Network()
-    calls = blocks.calls(network, "blocks", None, "eager")
+    calls = blocks.calls(network, "blocks", None, backend="eager")
     other = next(iter(calls))
     with pytest.raises(KeyboardInterrupt), blocks.called(calls):
         assert all(one._compiled_call_impl is not None for one in calls)
@@ -203,11 +203,13 @@ def test_weights_that_were_loaded_anew_are_laid_out_again() -> None:
     state.lay_out(network, True, network)
     weights = state.fingerprint(network)
     convolution = network.last.in_layers[2]
+    older = convolution.weight  # else the new one may be put in its place
     convolution.weight = nn.Parameter(convolution.weight.contiguous().clone())
     state.loaded()
     state.lay_out(network, True, network)
     assert convolution.weight.is_contiguous(memory_format=torch.channels_last)
     assert state.fingerprint(network) != weights
+    assert older.data_ptr() != convolution.weight.data_ptr()
 
 
 def test_few_recorded_steps_are_kept_those_used_last() -> None:

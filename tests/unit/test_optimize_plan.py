@@ -11,7 +11,7 @@ from comfyui_ipex.xpu_runtime.optimizing.plan import Facts, plan
 from comfyui_ipex.xpu_runtime.optimizing.trial import Outcome, Tried
 from comfyui_ipex.xpu_runtime.optimizing.wishes import FOUND, Plan, Variant
 
-CUDA = Facts("cuda", 50, 0)
+CUDA = Facts("cuda", 50, 0, residual_blocks=True)
 XPU = Facts("xpu", 50, 0)
 CPU = Facts("cpu", 50, 0, no_graphs="a CPU has none")
 
@@ -27,8 +27,13 @@ def reasons(planned: Plan) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("facts", "wishes", "tried"),
     [
-        (CUDA, {}, ["channels_last + blocks + graph", "channels_last + graph", "graph"]),
-        (CUDA, {"channels_last": "off"}, ["blocks + graph", "graph"]),
+        (
+            CUDA,
+            {},
+            [f"channels_last + {way}graph" for way in ("blocks + ", "all blocks + ", "")]
+            + ["graph"],
+        ),
+        (CUDA, {"channels_last": "off"}, ["blocks + graph", "all blocks + graph", "graph"]),
         (CUDA, {"compile": "off", "mode": "default"}, ["channels_last"]),
         (CUDA, {"compile": "full"}, ["channels_last + full + graph"]),
         (CUDA, {"verify": False}, ["graph"]),

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from . import norms
 from .inputs import OPTIONS, without_patches
-from .wishes import BLOCKS, FULL
+from .wishes import ALL_BLOCKS, FULL, OFF
 
 INDUCTOR = "inductor"
 
@@ -25,13 +25,25 @@ _SHAPES = 64
 _TRANSFORMER = "BasicTransformerBlock"
 """The host's class in UNets. Its own code looks at its options only where they hold patches."""
 
+_AROUND = "SpatialTransformer"
+"""The host's class around one or several of them; with several it takes too long to compile."""
+
+_RESIDUAL = "ResBlock"
+"""The host's class of convolutions in UNets, in a dozen shapes."""
+
 _IMPL = "_compiled_call_impl"
 
 Calls = dict[nn.Module, Callable[..., Any]]
 
 
 def _plain(module: nn.Module, x: Tensor, context: Any) -> Any:
-    return module._call_impl(x, context=context)
+    # Options of its own: the host writes to those, and the default is shared by all calls.
+    return module._call_impl(x, context=context, transformer_options={})
+
+
+def _plain_last(module: nn.Module, x: Tensor, context: Any) -> Any:
+    result = module._call_impl(x, context=context, transformer_options={})
+    return result.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else result
 
 
 def _any(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
@@ -44,27 +56,60 @@ def _compiled(function: Callable[..., Any], backend: str, mode: str | None) -> C
     return torch.compile(function, backend=backend, mode=mode, dynamic=True)
 
 
-def calls(network: nn.Module, kind: str, mode: str | None, backend: str = INDUCTOR) -> Calls:
-    """For each module that is to be called otherwise, how; `kind` is blocks or full."""
+def calls(
+    network: nn.Module,
+    kind: str,
+    mode: str | None,
+    channels_last: bool = True,
+    backend: str = INDUCTOR,
+) -> Calls:
+    """For each module that is to be called otherwise, how; `kind` is what is compiled.
+
+    `channels_last` is the layout of the weights, which pictures then keep between blocks.
+    """
+    if kind == OFF:
+        return {}
     if kind == FULL:
         whole = torch.compile(_any, backend=backend, mode=mode)
         return {network: functools.partial(_whole, whole, network)}
-    if kind != BLOCKS:
-        return {}
     found: Calls = {}
-    transformers = [one for one in network.modules() if type(one).__name__ == _TRANSFORMER]
-    for module in transformers or repeated(network):
-        compiled = _compiled(_plain if transformers else _any, backend, mode)
-        call = _transformer if transformers else _block
-        found[module] = functools.partial(call, compiled, module)
-    found.update(_norms(network, backend, mode))
+    transformers = transformer_blocks(network)
+    plain = _compiled(_plain_last if channels_last else _plain, backend, mode)
+    other = _compiled(_any, backend, mode)
+    for module in transformers:
+        found[module] = functools.partial(_transformer, plain, channels_last, module)
+    for module in [] if transformers else repeated(network):
+        found[module] = functools.partial(_block, other, module)
+    for module in residual_blocks(network) if kind == ALL_BLOCKS else []:
+        found[module] = functools.partial(_block, other, module)
+    inside = {inner for module in found for inner in module.modules()}
+    found.update(_norms(network, inside, backend, mode))
     return found
 
 
-def _norms(network: nn.Module, backend: str, mode: str | None) -> Calls:
+def residual_blocks(network: nn.Module) -> list[nn.Module]:
+    """A UNet's blocks of convolutions."""
+    return [one for one in network.modules() if type(one).__name__ == _RESIDUAL]
+
+
+def transformer_blocks(network: nn.Module) -> list[nn.Module]:
+    """A UNet's transformer blocks, with what is around them where they stand alone."""
+    found: list[nn.Module] = []
+    for module in network.modules():
+        if type(module).__name__ == _AROUND:
+            inner = list(module.transformer_blocks)
+            found += [module] if len(inner) == 1 else inner
+    if found:
+        return found
+    return [one for one in network.modules() if type(one).__name__ == _TRANSFORMER]
+
+
+def _norms(network: nn.Module, inside: set[nn.Module], backend: str, mode: str | None) -> Calls:
     alone, fused = (_compiled(one, backend, mode) for one in (norms.norm, norms.norm_silu))
     found: Calls = {}
     for module in network.modules():
+        if module in inside:
+            continue
         if isinstance(module, nn.GroupNorm):
             found[module] = functools.partial(_norm, alone, module)
         elif norms.starts_with_norm_and_silu(module):
@@ -87,6 +132,7 @@ def repeated(network: nn.Module) -> list[nn.Module]:
 
 def _transformer(
     compiled: Callable[..., Any],
+    channels_last: bool,
     module: nn.Module,
     x: Tensor,
     context: Any = None,
@@ -94,7 +140,10 @@ def _transformer(
 ) -> Any:
     options = transformer_options or {}
     if without_patches(options):
-        # Its options name the block, and each name would be compiled anew; so would a view.
+        # Its options name the block, and each name would be compiled anew; so would each layout,
+        # and a view.
+        last = channels_last and x.dim() == 4
+        x = x.contiguous(memory_format=torch.channels_last) if last else x.contiguous()
         return compiled(module, x.data, context)
     return module._call_impl(x, context=context, transformer_options=options)
 

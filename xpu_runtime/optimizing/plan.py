@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from .wishes import (
+    ALL_BLOCKS,
     AUTO,
     BLOCKS,
     IPEX,
@@ -30,6 +31,8 @@ class Facts:
     convolutions: int
     """2-d ones, whose weights have a memory layout."""
     batch_norms: int
+    residual_blocks: bool = False
+    """Whether the network has blocks of convolutions, which take longest to compile."""
     channels_last: bool = False
     """The host has the weights in this layout already (--force-channels-last)."""
     no_compiler: str = ""
@@ -91,7 +94,9 @@ def _kinds(wishes: Wishes, facts: Facts, skipped: list[Skipped]) -> list[str]:
     if why:
         skipped.append(Skipped("compile", why))
         return [OFF]
-    return [BLOCKS, OFF] if wish == AUTO else [wish]
+    if wish != AUTO:
+        return [wish]
+    return [BLOCKS, ALL_BLOCKS, OFF] if facts.residual_blocks else [BLOCKS, OFF]
 
 
 def _graph(wishes: Wishes, facts: Facts, skipped: list[Skipped]) -> bool:

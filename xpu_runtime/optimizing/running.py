@@ -16,7 +16,7 @@ from .plan import inductor_mode
 from .state import State, state_of
 from .step_graph import StepGraph
 from .trial import Outcome, Tried
-from .wishes import FOUND, Plan, Variant, Wishes
+from .wishes import FOUND, OFF, Plan, Variant, Wishes
 
 KEPT_SHARE = 8
 """Recorded steps are kept between samplings while they take at most 1/8 of what is free."""
@@ -60,14 +60,18 @@ class Optimizer:
         host.wrap_steps(patcher, key, self)
         host.on_changes(patcher, key, _loaded, _detached, _cleaned)
 
-    def calls(self, state: State, network: Any, kind: str) -> blocks.Calls:
+    def calls(self, state: State, network: Any, variant: Variant) -> blocks.Calls:
         """How modules are called for compiled blocks; made once for a network."""
-        key = (kind, self.wishes.mode, self._backend)
+        if variant.compile == OFF:
+            return {}
+        kind, last = variant.compile, variant.channels_last or host.forces_channels_last()
+        key = (kind, last, self.wishes.mode, self._backend)
         if key not in state.calls:
             # As the host's are once a LoRA has changed them: else that would be compiled anew.
             network.diffusion_model.requires_grad_(False)
             mode = inductor_mode(self.wishes.mode)
-            state.calls[key] = blocks.calls(network.diffusion_model, kind, mode, self._backend)
+            unet = network.diffusion_model
+            state.calls[key] = blocks.calls(unet, kind, mode, last, self._backend)
         return state.calls[key]
 
 
@@ -180,7 +184,7 @@ class _Step:
 
     def _called(self, variant: Variant, inputs: Any) -> Tensor:
         args, kwargs = inputs
-        with blocks.called(self.optimizer.calls(self.state, self.network, variant.compile)):
+        with blocks.called(self.optimizer.calls(self.state, self.network, variant)):
             return self.executor(*args, **kwargs)
 
     def _measured(self) -> Tensor:

@@ -12,6 +12,7 @@ from torch import nn
 
 from .. import host
 from ..ipex import PACKAGE, installed_version, mismatch
+from .blocks import residual_blocks
 from .layout import convolutions
 from .plan import Facts
 from .step_graph import no_graphs
@@ -26,6 +27,7 @@ def facts_of(network: nn.Module, device: torch.device) -> Facts:
         device.type,
         len(convolutions(network)),
         len(norms),
+        residual_blocks=bool(residual_blocks(network)),
         channels_last=host.forces_channels_last(),
         no_compiler=no_compiler(device),
         no_graphs=no_graphs(device),

@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 
 AUTO, ON, OFF, KEEP = "auto", "on", "off", "keep"
-BLOCKS, FULL = "blocks", "full"
+BLOCKS, ALL_BLOCKS, FULL = "blocks", "all blocks", "full"
 NATIVE, IPEX = "native", "ipex"
 PLAIN, REDUCE_OVERHEAD, MAX_AUTOTUNE = "default", "reduce-overhead", "max-autotune"
 
 BACKENDS = [AUTO, NATIVE, IPEX]
 DTYPES = [AUTO, KEEP, "fp16", "bf16"]
 SWITCH = [AUTO, ON, OFF]
-COMPILES = [AUTO, OFF, BLOCKS, FULL]
+COMPILES = [AUTO, OFF, BLOCKS, ALL_BLOCKS, FULL]
 MODES = [AUTO, PLAIN, REDUCE_OVERHEAD, MAX_AUTOTUNE]
 
 
