@@ -14,6 +14,7 @@ in
     comfyui-ipex-extension
     comfyui-src
     comfyui-xpu
+    intel-oneapi-runtime
     ipex-benchmarks
     mkCustomNode
     ;

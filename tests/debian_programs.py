@@ -49,6 +49,12 @@ def program(name: str, package: str) -> Program:
     installed = shutil.which(name)
     if installed:
         return Program(Path(installed))
+    if shutil.which("apt-get") is None:
+        raise SetupError(
+            f"{name} is not installed, and tests need it.",
+            why="there is no apt-get to fetch it with",
+            remedy=f"Install it; Debian has it in the package {package}.",
+        )
     root = user_cache() / "debian" / package
     with exclusive(root.with_name(f"{package}.lock")):
         if not root.exists():

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,11 +146,39 @@ def prepared(folder: Path, python: str = sys.executable) -> Workspace:
     """A fresh workspace in `folder`."""
     workspace = Workspace(folder, copied_project(folder / "project"))
     shutil.copytree(workspace.project / "nix" / "tests" / "stub", workspace.stub)
-    shutil.copytree(hosts.installed(hosts.REFERENCE).tree.path, workspace.stub / "comfyui")
+    released = hosts.installed(hosts.REFERENCE).tree.path
+    shutil.copytree(released, workspace.stub / "comfyui", ignore=what_a_user_added)
     machine = json.dumps({"python": python})
     (workspace.stub / "machine.json").write_text(machine, encoding="utf-8")
     (folder / "nix" / "home").mkdir(parents=True)
+    write_wheels(workspace.stub / "wheels")
     return workspace
+
+
+def what_a_user_added(folder: str, names: list[str]) -> list[str]:
+    """What is not copied of a ComfyUI, which may be a user's own: models, pictures, packs."""
+    path = Path(folder)
+    ours = [name for name in names if (path / name).is_file()]
+    if path.name == "custom_nodes":
+        return [name for name in names if name not in ours]
+    if {"input", "output", "temp", "user", "models"} & {path.name, path.parent.name}:
+        return ours
+    return [name for name in names if name in (".git", "__pycache__")]
+
+
+def write_wheels(folder: Path) -> None:
+    """Wheels by the names of Intel's, laid out as those are, each with one tiny library."""
+    folder.mkdir()
+    sources = json.loads((REPOSITORY / "nix" / "sources.json").read_text(encoding="utf-8"))
+    for name, pin in sources["intelRuntime"].items():
+        data = "-".join(pin["wheel"].split("-")[:2]) + ".data/data"
+        with zipfile.ZipFile(folder / pin["wheel"], "w") as wheel:
+            if name == "intel-cmplr-lic-rt":
+                wheel.writestr(f"{data}/licensing/compiler/license.txt", "a licence")
+                continue
+            # The same library by all of its names, as in a wheel, which holds no links.
+            for suffix in ("so", "so.1", "so.1.2"):
+                wheel.writestr(f"{data}/lib/lib{name}.{suffix}", name)
 
 
 def mutated(workspace: Workspace, folder: Path, file: str, old: str, new: str) -> Workspace:

@@ -1,5 +1,5 @@
-# systemd's sandbox for every unit of this project. The tests hold `systemd-analyze security` of each
-# rendered unit to 1.6 at most.
+# systemd's sandbox for every unit of this project. The tests hold what `systemd-analyze security`
+# says of each rendered unit to 1.4 at most.
 let
   base = {
     AmbientCapabilities = "";

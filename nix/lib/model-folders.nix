@@ -1,5 +1,5 @@
-# ComfyUI's kinds of model files and the folders that it looks in for each, as in its folder_paths.py.
-# The tests compare both.
+# ComfyUI's kinds of model files and the folders that it looks in for each, as its folder_paths.py
+# has them; the tests compare both. "annotators" is this extension's: weights of preprocessors.
 {
   annotators = [ "annotators" ];
   checkpoints = [ "checkpoints" ];

@@ -1,4 +1,4 @@
-# ComfyUI's source with this project's patches for Intel GPUs, ready to be run by any of our Pythons.
+# ComfyUI's source with this project's patches for Intel GPUs, to be run by any of our Pythons.
 {
   lib,
   fetchFromGitHub,

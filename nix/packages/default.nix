@@ -12,6 +12,9 @@ lib.makeScope newScope (
   {
     sources = lib.importJSON ../sources.json;
     source = import ../lib/source.nix { inherit lib; };
+    intel-oneapi-runtime = callPackage ../python/intel-runtime.nix {
+      pins = self.sources.intelRuntime;
+    };
     pythons = callPackage ../python { };
 
     mkCustomNode = callPackage ./mk-custom-node.nix { };

@@ -2,6 +2,7 @@
 {
   lib,
   callPackage,
+  intel-oneapi-runtime,
   python313,
   sources,
 }:
@@ -25,7 +26,7 @@ let
     };
 
     xpu = callPackage ./xpu.nix {
-      intel-oneapi-runtime = callPackage ./intel-runtime.nix { pins = sources.intelRuntime; };
+      inherit intel-oneapi-runtime;
       pins = sources.xpu;
     };
   };

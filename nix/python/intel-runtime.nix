@@ -81,6 +81,15 @@ stdenv.mkDerivation {
     cp -r *.data/data/lib/. $out/lib/
     cp -r *.data/data/licensing/. $out/share/licenses/intel-oneapi-runtime/
 
+    # A wheel holds no links: a library lies in it once for each of its names, 3 GB in all.
+    for short in $out/lib/*.so $out/lib/*.so.*; do
+      for long in "$short".*; do
+        if [ -f "$long" ] && [ ! -L "$short" ] && cmp -s "$short" "$long"; then
+          ln -sf "$(basename "$long")" "$short"
+        fi
+      done
+    done
+
     runHook postInstall
   '';
 

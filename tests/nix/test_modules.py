@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from comfyui_ipex.xpu_runtime.devices import is_device_name
+from conftest import REPOSITORY
 from nix_bundle import HOME, NIXOS, NixError, Workspace
 
 EXAMPLE = "./nix/tests/two-instances.nix"
@@ -240,3 +241,12 @@ def test_ollama_is_nixpkgs_own_on_vulkan(workspace: Workspace) -> None:
         "enable": True,
         "package": "ollama-vulkan",
     }
+
+
+def test_every_option_is_described_and_in_the_readme(workspace: Workspace) -> None:
+    found: dict[str, str] = workspace.evaluate("import ./nix/tests/options.nix { inherit pkgs; }")
+    assert len(found) > 30
+    readme = (REPOSITORY / "nix" / "README.md").read_text(encoding="utf-8")
+    for name, description in found.items():
+        assert description.endswith((".", ".\n")), name
+        assert f"`{name.rpartition('.')[2]}`" in readme, name

@@ -151,6 +151,21 @@ def test_on_the_card_the_patched_source_is_what_serves(on_a_card: BuiltServer) -
     assert any("this host is patched" in row["detail"] for row in report["seams"])
 
 
+def test_intels_libraries_lie_in_one_folder_and_each_once(workspace: Workspace) -> None:
+    built = workspace.build("intel-oneapi-runtime")
+    pins = json.loads((REPOSITORY / "nix" / "sources.json").read_text(encoding="utf-8"))
+    names = pins["intelRuntime"].keys() - {"intel-cmplr-lic-rt"}
+    libraries = list((built / "lib").iterdir())
+    assert len(libraries) == 3 * len(names)
+    assert {path.name for path in libraries if not path.is_symlink()} == {
+        f"lib{name}.so.1.2" for name in names
+    }
+    for path in libraries:
+        assert path.read_text() == path.name.removeprefix("lib").partition(".so")[0]
+    licences = built / "share" / "licenses" / "intel-oneapi-runtime"
+    assert (licences / "compiler" / "license.txt").exists()
+
+
 def required(text: str) -> set[str]:
     """The distributions of a requirements file, in lower case."""
     lines = [line.split("#")[0].strip() for line in text.splitlines()]

@@ -62,7 +62,8 @@ def test_hardware_decides_the_torch_build(
     backend: str,
 ) -> None:
     found = detect(machine(tmp_path, nodes=nodes, files=files), allowed=lambda _: True)
-    assert found == Hardware(nvidia=nvidia, intel=intel)
+    mine = [f"/dev/dri/renderD{n}" for n, vendor in enumerate(nodes, 128) if vendor == INTEL]
+    assert found == Hardware(nvidia=nvidia, intel=intel, open_nodes=tuple(mine))
     assert found.torch_backend == backend
 
 

@@ -31,7 +31,6 @@ let
     "ruff"
     "statix"
     "systemd"
-    "unzip"
     "uv"
     "zlib"
   ];
@@ -58,6 +57,12 @@ let
         inherit (self) runCommand stdenvNoCC;
         scope = self;
       };
+
+      unzip = self.runCommand "unzip" { } ''
+        mkdir -p $out/bin
+        printf '#!/bin/bash\nexec %s -m zipfile -e "$2" .\n' ${machine.python} > $out/bin/unzip
+        chmod +x $out/bin/unzip
+      '';
 
       # Evaluates the machines of a test; boots none.
       testers.runNixOSTest =

@@ -1,5 +1,5 @@
-# Fetchers that look at what they are asked for. The one tree that is built from lies beside this
-# file, where a test has put it; everything else can be named but not built.
+# Fetchers that look at what they are asked for. ComfyUI's tree and small wheels lie beside this file,
+# where a test has put them; everything else can be named but not built.
 { lib, self }:
 
 let
@@ -48,14 +48,13 @@ in
       abi ? "none",
       platform ? "any",
     }:
-    pinned hash (
-      absent (
-        if format == "wheel" then
-          "${pname}-${version}-${python}-${abi}-${platform}.whl"
-        else
-          "${pname}-${version}.tar.gz"
-      )
-    );
+    let
+      wheel = "${pname}-${version}-${python}-${abi}-${platform}.whl";
+      file = if format == "wheel" then wheel else "${pname}-${version}.tar.gz";
+      here = ./wheels + "/${file}";
+    in
+    assert dist == "py2.py3" || dist == python;
+    pinned hash (if builtins.pathExists here then here else absent file);
 
   fetchurl =
     {

@@ -62,7 +62,11 @@ rec {
     a: b:
     a
     // mapAttrs (
-      name: value: if isAttrs value && isAttrs (a.${name} or null) then recursiveUpdate a.${name} value else value
+      name: value:
+      if isAttrs value && isAttrs (a.${name} or null) then
+        recursiveUpdate a.${name} value
+      else
+        value
     ) b;
 
   assertMsg = condition: message: if condition then true else throw message;
@@ -99,7 +103,8 @@ rec {
     f: arguments:
     let
       result = f arguments;
-      override = changes: makeOverridable f (arguments // (if isFunction changes then changes arguments else changes));
+      changed = changes: if isFunction changes then changes arguments else changes;
+      override = changes: makeOverridable f (arguments // changed changes);
     in
     if isAttrs result then result // { inherit override; } else result;
 

@@ -82,7 +82,8 @@ let
       attributes = map (
         module:
         let
-          value = if builtins.isPath module || builtins.isString module then import module else module;
+          isFile = builtins.isPath module || builtins.isString module;
+          value = if isFile then import module else module;
         in
         if isFunction value then value arguments else value
       ) modules;

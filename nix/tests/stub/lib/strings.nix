@@ -27,7 +27,7 @@ rec {
       text;
   splitString =
     separator: text:
-    lib.filter lib.isString (builtins.split (replaceStrings [ "." "+" ] [ "\\." "\\+" ] separator) text);
+    lib.filter lib.isString (builtins.split (replaceStrings [ "." ] [ "\\." ] separator) text);
   escapeShellArg = value: "'${replaceStrings [ "'" ] [ "'\\''" ] (toString value)}'";
   makeSearchPath =
     folder: packages:
