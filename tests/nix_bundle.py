@@ -8,11 +8,13 @@ import sys
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import hosts
 from comfyui_ipex.launcher.commands import run
+from comfyui_ipex.launcher.releases import USER_FOLDERS
 from conftest import REPOSITORY
 from debian_programs import program
 
@@ -147,7 +149,9 @@ def prepared(folder: Path, python: str = sys.executable) -> Workspace:
     workspace = Workspace(folder, copied_project(folder / "project"))
     shutil.copytree(workspace.project / "nix" / "tests" / "stub", workspace.stub)
     released = hosts.installed(hosts.REFERENCE).tree.path
-    shutil.copytree(released, workspace.stub / "comfyui", ignore=what_a_user_added)
+    shutil.copytree(
+        released, workspace.stub / "comfyui", ignore=partial(what_a_user_added, released)
+    )
     machine = json.dumps({"python": python})
     (workspace.stub / "machine.json").write_text(machine, encoding="utf-8")
     (folder / "nix" / "home").mkdir(parents=True)
@@ -155,14 +159,15 @@ def prepared(folder: Path, python: str = sys.executable) -> Workspace:
     return workspace
 
 
-def what_a_user_added(folder: str, names: list[str]) -> list[str]:
+def what_a_user_added(root: Path, folder: str, names: list[str]) -> list[str]:
     """What is not copied of a ComfyUI, which may be a user's own: models, pictures, packs."""
     path = Path(folder)
-    ours = [name for name in names if (path / name).is_file()]
-    if path.name == "custom_nodes":
-        return [name for name in names if name not in ours]
-    if {"input", "output", "temp", "user", "models"} & {path.name, path.parent.name}:
-        return ours
+    top = (*path.relative_to(root).parts, "")[0]
+    files = [name for name in names if (path / name).is_file()]
+    if top == "custom_nodes":
+        return [name for name in names if name not in files]
+    if top in USER_FOLDERS:
+        return files
     return [name for name in names if name in (".git", "__pycache__")]
 
 

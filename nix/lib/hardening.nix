@@ -26,7 +26,7 @@ let
     RestrictSUIDSGID = true;
     SystemCallArchitectures = "native";
     SystemCallErrorNumber = "EPERM";
-    # Private files, but a group that shares a folder of models may read what is written.
+    # Pictures and workflows are their user's alone.
     UMask = "0077";
   };
 in
@@ -56,8 +56,7 @@ in
       "AF_INET6"
       "AF_UNIX"
     ];
-    # Threads of torch set their affinity, which is in @system-service; @resources is not taken out,
-    # because NVIDIA's driver raises limits.
+    # @resources stays: OpenMP binds threads to cores, and drivers raise limits.
     SystemCallFilter = [
       "@system-service"
       "~@privileged"

@@ -77,7 +77,10 @@ in
   config = lib.mkIf cfg.enable {
     assertions = import ./assertions.nix { inherit instances lib; };
 
-    home.packages = map (instance: instance.finalPackage) (lib.attrValues instances);
+    # Several bundles have commands of the same names, of which a profile can hold one.
+    home.packages = lib.optionals (lib.length (lib.attrNames instances) == 1) (
+      map (instance: instance.finalPackage) (lib.attrValues instances)
+    );
 
     systemd.user.services = lib.mapAttrs (_: service) units;
 

@@ -76,7 +76,7 @@ in
     service =
       hardening.server
       // {
-        ExecStart = command ([ (lib.getExe instance.finalPackage) ] ++ flags);
+        ExecStart = command ([ "${instance.finalPackage}/bin/comfyui-ipex" ] ++ flags);
         Restart = "on-failure";
         RestartSec = 5;
         WorkingDirectory = toString instance.dataDir;

@@ -29,8 +29,9 @@ def test_a_unit_that_is_not_confined_is_seen(tmp_path: Path) -> None:
     assert exposure("bare", bare, tmp_path) > 5
 
 
-def test_systemd_understands_the_units(workspace: Workspace, tmp_path: Path) -> None:
-    assert complaints(rendered(workspace, NIXOS), tmp_path) == []
+@pytest.mark.parametrize("kind", [NIXOS, HOME])
+def test_systemd_understands_the_units(workspace: Workspace, kind: str, tmp_path: Path) -> None:
+    assert complaints(rendered(workspace, kind), tmp_path) == []
 
 
 def test_systemd_understands_the_times(workspace: Workspace) -> None:

@@ -225,6 +225,12 @@ def test_home_manager_runs_the_same_instances(workspace: Workspace) -> None:
     assert restart[1:] == ["--user", "try-restart", "comfyui-ipex-arc.service"]
 
 
+def test_a_profile_gets_the_commands_of_a_single_instance(workspace: Workspace) -> None:
+    assert workspace.configured(HOME, EXAMPLE)["packages"] == []
+    one = workspace.configured(HOME, instance('device = "xpu";'))
+    assert [name.partition("-0")[0] for name in one["packages"]] == ["comfyui-xpu"]
+
+
 def test_the_template_is_the_example_that_the_module_shows(workspace: Workspace) -> None:
     found = workspace.configured(NIXOS, "./nix/templates/default/comfyui.nix")
     assert found["refused"] == []

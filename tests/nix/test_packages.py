@@ -99,17 +99,35 @@ def test_the_source_is_the_release_with_the_whole_series(workspace: Workspace) -
             assert (tree / name).read_bytes() == path.read_bytes(), name
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_each_command_of_a_bundle_has_a_help(bundle: Path, name: str) -> None:
-    printed = subprocess.run(
-        [str(bundle / "bin" / name), "--help"],
+def help_of(program: Path) -> str:
+    """What a command prints for --help."""
+    return subprocess.run(
+        [str(program), "--help"],
         capture_output=True,
         text=True,
         timeout=HELP_SECONDS,
         check=True,
     ).stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_of_a_bundle_has_a_help(bundle: Path, name: str) -> None:
+    printed = help_of(bundle / "bin" / name)
     assert f"{name}: ComfyUI for xpu." in printed
     assert "--force-intel-xpu" in printed
+
+
+def test_a_bundle_can_hold_both_makers_torch(workspace: Workspace) -> None:
+    built = workspace.build('comfyui-ipex.withBackends [ "cuda" "xpu" ]')
+    for name in COMMANDS:
+        assert f"{name}: ComfyUI for cuda, xpu." in help_of(built / "bin" / name)
+    description = built / "share" / "comfyui-ipex" / "bundle.json"
+    backends = json.loads(description.read_text(encoding="utf-8"))["backends"]
+    assert {kind: held["torch"] for kind, held in backends.items()} == {
+        "cuda": "2.9.0+cu",
+        "xpu": "2.8.0+xpu",
+    }
+    assert len({held["python"] for held in backends.values()}) == 2
 
 
 def test_a_bundle_without_cuda_says_how_to_have_it(bundle: Path) -> None:
@@ -141,6 +159,7 @@ def test_a_workflow_on_an_emulated_card_equals_that_on_the_cpu(
     assert len(found.images) == len(expected.images) == 1
     difference = np.abs(found.images[0].astype(int) - expected.images[0].astype(int))
     assert difference.max() <= 1
+    assert "Device: xpu (comfyui-xpu)" in on_a_card.log
     calls = on_a_card.emulated_cards()[0]["op_calls"]
     assert calls["aten::convolution_overrideable"] > 0
 

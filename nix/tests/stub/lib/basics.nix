@@ -82,7 +82,6 @@ rec {
     output: package:
     package.${output} or package.out or package;
   getLib = getOutput "lib";
-  getExe = package: "${package}/bin/${package.meta.mainProgram}";
 
   importJSON = path: builtins.fromJSON (builtins.readFile path);
   importTOML = path: builtins.fromTOML (builtins.readFile path);
