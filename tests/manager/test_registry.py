@@ -64,6 +64,11 @@ def test_the_archive_holds_the_extension_and_little_else(packed: Path) -> None:
     found = {path.name for path in packed.iterdir()}
     assert found >= NEEDED | FOLDERS
     assert found - NEEDED - FOLDERS <= ALSO
+    for folder in FOLDERS - {"benchmarks"}:
+        kept = {path.relative_to(packed / folder) for path in (packed / folder).rglob("*")}
+        tracked = tools.git(REPOSITORY, "ls-files", "-z", folder).split("\0")
+        names = {Path(name).relative_to(folder) for name in tracked if name}
+        assert names <= kept, "a line of .comfyignore matches deeper than it should"
     assert sum(path.stat().st_size for path in packed.rglob("*")) < MOST_BYTES
 
 
