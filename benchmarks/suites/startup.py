@@ -14,7 +14,16 @@ from typing import Any
 from ...launcher.folders import REPOSITORY, child_environment
 from ..case import NO_DTYPE, Case, Place, Side, Trial
 from .sd_models import FAMILIES
-from .startup_servers import BARE, EXTENDED, PATCHED, Kind, answer_seconds, start_seconds
+from .startup_servers import (
+    BARE,
+    EXTENDED,
+    PATCHED,
+    START,
+    Kind,
+    answer_seconds,
+    processor_facts,
+    start_seconds,
+)
 
 LOADING = REPOSITORY / "tests" / "host" / "probes" / "load_extension.py"
 
@@ -85,7 +94,10 @@ def _sides(kind: Kind, seconds: Callable[[Kind], float]) -> tuple[Side, Side]:
 
 
 def _start(kind: Kind, place: Place) -> Trial:
-    return Trial(*_sides(kind, lambda which: start_seconds(which, place)))
+    return Trial(
+        *_sides(kind, lambda which: start_seconds(which, place)),
+        facts=lambda: processor_facts(START, kind),
+    )
 
 
 def _prompt(kind: Kind, family: str, place: Place) -> Trial:
@@ -94,5 +106,9 @@ def _prompt(kind: Kind, family: str, place: Place) -> Trial:
     row = next(row for row in FAMILIES if row.name == family)
     return Trial(
         *_sides(kind, lambda which: answer_seconds(which, place, row)),
-        facts=lambda: {"steps": row.steps, "side": row.side},
+        facts=lambda: {
+            "steps": row.steps,
+            "side": row.side,
+            **processor_facts(row.name, kind),
+        },
     )
