@@ -48,9 +48,9 @@ class Optimizer:
         options = args[5] if len(args) > 5 else kwargs.get(OPTIONS) or {}
         call = host.step_call(executor, options)
         state = state_of(call.network)
-        why = _unfit(call, args[0])
-        if why:
-            _say(state, f"not applied: {why}")
+        state.unfit = _unfit(call, args[0])
+        if state.unfit:
+            _say(state, f"not applied: {state.unfit}")
             state.restore(call.network)
             return executor(*args, **kwargs)
         return _Step(self, executor, call, state, (args, kwargs)).result()
