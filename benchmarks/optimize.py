@@ -5,10 +5,10 @@ usage: python benchmarks/optimize.py --tree COMFYUI [--device cuda:0] [--cases s
 
 Weights are random. Each case is a model and a size in pixels; a step takes two latents, as prompt
 and negative prompt do. `auto` is the node as it is by default; its ways are measured by the node
-itself, in one process, and torch's caches on disk are off. `--clock thread` counts CPU seconds of this thread, for machines that are busy, with one torch thread;
-it is for the ways of `--against`. `torch full` is torch's own
+itself, in one process, and torch's caches on disk are off. `torch full` is torch's own
 `torch.compile(network, mode="reduce-overhead")`, `ipex` is `ipex.optimize(network)` where IPEX is
-installed.
+installed. `--clock thread` counts CPU seconds of this thread, for busy machines and one torch
+thread; it is for the ways of `--against`.
 """
 
 import argparse
@@ -22,37 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from measuring import Meter, heading, start_host
+from optimize_models import inputs, network
 
 CASES = ("tiny:512", "sd15:512", "sd15:1024")
 
 HEADER = ("case", "way", "step ms", "speed", "error", "ready after s", "graphs compiled", "kept")
-
-SD15 = {
-    "image_size": 32,
-    "in_channels": 4,
-    "out_channels": 4,
-    "model_channels": 320,
-    "num_res_blocks": [2, 2, 2, 2],
-    "channel_mult": [1, 2, 4, 4],
-    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
-    "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
-    "transformer_depth_middle": 1,
-    "use_spatial_transformer": True,
-    "use_linear_in_transformer": False,
-    "context_dim": 768,
-    "num_heads": 8,
-    "num_head_channels": -1,
-    "legacy": False,
-    "adm_in_channels": None,
-}
-
-TINY = {
-    **SD15,
-    "num_res_blocks": [1],
-    "channel_mult": [1],
-    "transformer_depth": [1],
-    "transformer_depth_output": [1, 1],
-}
 
 
 @dataclass(frozen=True)
@@ -75,26 +49,6 @@ class Row:
         """The table's."""
         figures = [f"{self.ms:.2f}", f"{self.speed:.2f}x", f"{self.error:.1e}", f"{self.ready:.1f}"]
         return [self.case, self.way, *figures, str(self.compiled), self.kept]
-
-
-def network(name: str, device: Any, dtype: Any) -> Any:
-    """A patcher of the host's model with random weights that keep activations in bounds."""
-    import comfy.model_patcher
-    import comfy.supported_models
-    import torch
-
-    config = comfy.supported_models.SD15({**(SD15 if name == "sd15" else TINY), "dtype": dtype})
-    config.set_inference_dtype(dtype, None)
-    model = config.get_model({}, "", device="cpu").eval()
-    source = torch.Generator().manual_seed(0)
-    for key, weight in model.diffusion_model.named_parameters():
-        if weight.dim() > 1:
-            weight.data.copy_(
-                torch.randn(weight.shape, generator=source) * (0.7 / weight[0].numel()) ** 0.5
-            )
-        else:
-            weight.data.fill_(1.0 if key.endswith("weight") else 0.0)
-    return comfy.model_patcher.ModelPatcher(model, device, torch.device("cpu"))
 
 
 def compiled() -> int:
@@ -166,21 +120,6 @@ def step_result(patcher: Any, side: int) -> Any:
     finally:
         del model.apply_model
     return results[-1]
-
-
-def inputs(patcher: Any, side: int) -> tuple[list[Any], dict[str, Any]]:
-    """Those of the network itself."""
-    import torch
-
-    source = torch.Generator().manual_seed(0)
-    device, dtype = patcher.load_device, patcher.model_dtype()
-    context = patcher.model.model_config.unet_config["context_dim"]
-
-    def noise(*size: int) -> Any:
-        return torch.randn(*size, generator=source).to(device, dtype)
-
-    times = torch.full((2,), 500.0, device=device)
-    return [noise(2, 4, side // 8, side // 8), times], {"context": noise(2, 77, context)}
 
 
 def best(call: Any, repeats: int, meter: Meter, clock: str) -> float:
