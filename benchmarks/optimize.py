@@ -7,11 +7,11 @@ Weights are random. Each case is a model and a size in pixels; a step takes two 
 and negative prompt do. `auto` is the node as it is by default; its ways are measured by the node
 itself, in one process, and torch's caches on disk are off. `torch full` is torch's own
 `torch.compile(network, mode="reduce-overhead")`, `ipex` is `ipex.optimize(network)` where IPEX is
-installed.
+installed. `--clock thread` counts CPU seconds of this thread, for busy machines and one torch
+thread; it is for the ways of `--against`.
 """
 
 import argparse
-import contextlib
 import json
 import os
 import sys
@@ -22,37 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from measuring import Meter, heading, start_host
+from optimize_models import inputs, network
 
 CASES = ("tiny:512", "sd15:512", "sd15:1024")
 
 HEADER = ("case", "way", "step ms", "speed", "error", "ready after s", "graphs compiled", "kept")
-
-SD15 = {
-    "image_size": 32,
-    "in_channels": 4,
-    "out_channels": 4,
-    "model_channels": 320,
-    "num_res_blocks": [2, 2, 2, 2],
-    "channel_mult": [1, 2, 4, 4],
-    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
-    "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
-    "transformer_depth_middle": 1,
-    "use_spatial_transformer": True,
-    "use_linear_in_transformer": False,
-    "context_dim": 768,
-    "num_heads": 8,
-    "num_head_channels": -1,
-    "legacy": False,
-    "adm_in_channels": None,
-}
-
-TINY = {
-    **SD15,
-    "num_res_blocks": [1],
-    "channel_mult": [1],
-    "transformer_depth": [1],
-    "transformer_depth_output": [1, 1],
-}
 
 
 @dataclass(frozen=True)
@@ -75,26 +49,6 @@ class Row:
         """The table's."""
         figures = [f"{self.ms:.2f}", f"{self.speed:.2f}x", f"{self.error:.1e}", f"{self.ready:.1f}"]
         return [self.case, self.way, *figures, str(self.compiled), self.kept]
-
-
-def network(name: str, device: Any, dtype: Any) -> Any:
-    """A patcher of the host's model with random weights that keep activations in bounds."""
-    import comfy.model_patcher
-    import comfy.supported_models
-    import torch
-
-    config = comfy.supported_models.SD15({**(SD15 if name == "sd15" else TINY), "dtype": dtype})
-    config.set_inference_dtype(dtype, None)
-    model = config.get_model({}, "", device="cpu").eval()
-    source = torch.Generator().manual_seed(0)
-    for key, weight in model.diffusion_model.named_parameters():
-        if weight.dim() > 1:
-            weight.data.copy_(
-                torch.randn(weight.shape, generator=source) * (0.7 / weight[0].numel()) ** 0.5
-            )
-        else:
-            weight.data.fill_(1.0 if key.endswith("weight") else 0.0)
-    return comfy.model_patcher.ModelPatcher(model, device, torch.device("cpu"))
 
 
 def compiled() -> int:
@@ -168,42 +122,39 @@ def step_result(patcher: Any, side: int) -> Any:
     return results[-1]
 
 
-def inputs(patcher: Any, side: int) -> tuple[list[Any], dict[str, Any]]:
-    """Those of the network itself."""
-    import torch
-
-    source = torch.Generator().manual_seed(0)
-    device, dtype = patcher.load_device, patcher.model_dtype()
-    context = patcher.model.model_config.unet_config["context_dim"]
-
-    def noise(*size: int) -> Any:
-        return torch.randn(*size, generator=source).to(device, dtype)
-
-    times = torch.full((2,), 500.0, device=device)
-    return [noise(2, 4, side // 8, side // 8), times], {"context": noise(2, 77, context)}
+def best(call: Any, repeats: int, meter: Meter, clock: str) -> float:
+    """Seconds of the fastest of `repeats` calls."""
+    if clock == "wall":
+        return meter.best(call, repeats)
+    seconds = []
+    for _ in range(repeats):
+        began = time.thread_time()
+        call()
+        seconds.append(time.thread_time() - began)
+    return min(seconds)
 
 
-def other_row(case: str, way: str, patcher: Any, side: int, make: Any, repeats: int) -> Row:
-    """The bare network as it is and as `make` makes it."""
+def other_row(case: str, way: str, patcher: Any, side: int, options: argparse.Namespace) -> Row:
+    """The bare network as it is and as one of `WAYS` makes it."""
     import torch
     from comfyui_ipex.xpu_runtime.optimizing.trial import error_of
 
-    meter = Meter(patcher.load_device)
+    meter, repeats, clock = Meter(patcher.load_device), options.repeats, options.clock
     unet = patcher.model.diffusion_model
     args, named = inputs(patcher, side)
-    with torch.inference_mode(), contextlib.suppress(ZeroDivisionError):
+    with torch.inference_mode():
         reference = unet(*args, **named)
-        found = meter.best(lambda: unet(*args, **named), repeats)
-        made = make(unet)
+        found = best(lambda: unet(*args, **named), repeats, meter, clock)
+        made = WAYS[way](unet)
         began = time.perf_counter()
         for _ in range(3):
             result = made(*args, **named).clone()
         meter.synchronize()
         ready = time.perf_counter() - began
-        best = meter.best(lambda: made(*args, **named), repeats)
+        own = best(lambda: made(*args, **named), repeats, meter, clock)
         error = error_of(result, reference)
-        found = min(found, meter.best(lambda: unet(*args, **named), repeats))
-    row = Row(case, way, best * 1000, found / best, error, ready - 3 * best, compiled())
+        found = min(found, best(lambda: unet(*args, **named), repeats, meter, clock))
+    row = Row(case, way, own * 1000, found / own, error, max(0.0, ready - 3 * own), compiled())
     torch._dynamo.reset()
     return row
 
@@ -228,6 +179,20 @@ def ipex_optimised(unet: Any) -> Any:
     return made
 
 
+def channels_last(unet: Any) -> Any:
+    """A copy of the network in the other layout."""
+    import copy
+
+    from comfyui_ipex.xpu_runtime.optimizing.layout import lay_out
+
+    made = copy.deepcopy(unet)
+    lay_out(made, True)
+    return made
+
+
+WAYS = {"torch full": torch_full, "channels_last": channels_last, "ipex": ipex_optimised}
+
+
 def measure(options: argparse.Namespace, report: Any) -> None:
     """All cases; `report` takes each row."""
     import comfy.model_management
@@ -241,16 +206,16 @@ def measure(options: argparse.Namespace, report: Any) -> None:
     for case in options.cases:
         name, _, size = case.partition(":")
         patcher = patchers.setdefault(name, network(name, device, dtype))
+        if options.skip_auto:
+            continue
         for row in auto_rows(case, patcher, int(size), wishes):
             report(row)
         report(lora_row(case, patcher, int(size), wishes))
-    others = {"torch full": torch_full, "ipex": ipex_optimised}
     for way in options.against:
         for case in options.cases:
             name, _, size = case.partition(":")
             comfy.model_management.load_models_gpu([patchers[name]], force_full_load=True)
-            given = (patchers[name], int(size), others[way], options.repeats)
-            report(other_row(case, way, *given))
+            report(other_row(case, way, patchers[name], int(size), options))
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -262,7 +227,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--compile", default="auto")
     parser.add_argument("--mode", default="auto")
     parser.add_argument("--cases", nargs="+", default=list(CASES))
-    parser.add_argument("--against", nargs="*", choices=["torch full", "ipex"], default=[])
+    parser.add_argument("--against", nargs="*", choices=list(WAYS), default=[])
+    parser.add_argument("--skip-auto", action="store_true")
+    parser.add_argument("--clock", choices=["wall", "thread"], default="wall")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--output", type=Path, help="writes OUTPUT.md and OUTPUT.json")
     options = parser.parse_args(arguments)

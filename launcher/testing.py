@@ -24,6 +24,10 @@ PICTURES = "--pictures"
 
 CAMPAIGN = "--campaign"
 
+IPEX = "--ipex"
+
+IPEX_TESTS = REPOSITORY / "tests" / "ipex"
+
 REQUIREMENTS = REPOSITORY / "tests" / "requirements.txt"
 
 BROWSER_TESTS = REPOSITORY / "tests" / "browser"
@@ -69,6 +73,16 @@ def with_browser(environment: Environment, arguments: Sequence[str]) -> list[str
     return [f"{BROWSER}={chromium()}", *paths, *others]
 
 
+def prepare_ipex() -> Environment:
+    """Set up an environment with IPEX and the torch that it fits, some GB. Raises `SetupError`."""
+    environment = Environment(REPOSITORY / ".venv-ipex")
+    environment.create()
+    listed = IPEX_TESTS / "requirements.txt"
+    text = listed.read_text(encoding="utf-8")
+    environment.install("ipex", "IPEX and its torch (some GB, once)", ["-r", str(listed)], text)
+    return environment
+
+
 def in_parallel() -> list[str]:
     """Arguments for the whole suite: each host version's tests stay in one process.
 
@@ -86,6 +100,9 @@ def main(arguments: Sequence[str]) -> int:
         if HOST_SUITES in arguments:
             chosen = parser().parse_args([a for a in arguments if a != HOST_SUITES])
             return run_suites(*prepare(chosen.version), chosen)
+        if IPEX in arguments:
+            others = [one for one in arguments if one != IPEX]
+            return run_pytest(prepare_ipex(), others or [str(IPEX_TESTS), "-q"])
         environment, _ = prepare()
         if PICTURES in arguments:
             return make_pictures(environment, [a for a in arguments if a != PICTURES])

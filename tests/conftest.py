@@ -1,5 +1,6 @@
 """Make the repository importable as `comfyui_ipex`, and say at the end which hosts ran."""
 
+import importlib.util
 import sys
 import types
 from collections.abc import Iterator
@@ -13,6 +14,10 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 _package = types.ModuleType("comfyui_ipex")
 _package.__path__ = [str(REPOSITORY)]
 sys.modules.setdefault("comfyui_ipex", _package)
+
+
+# Run by `./test --ipex`, in an environment of its own.
+collect_ignore = [] if importlib.util.find_spec("intel_extension_for_pytorch") else ["ipex"]
 
 
 class _PlainRoot:

@@ -52,6 +52,8 @@ def as_text(report: Report) -> str:
     sections = [f"comfyui-ipex {software.extension}", _rows(about)]
     sections += [_device(device) for device in report.devices]
     sections.append("Models on devices\n" + _rows(_loaded(report)))
+    if report.measured:
+        sections.append("\n  ".join(["IPEX Optimize has measured", *report.measured]))
     if report.seams is None:
         sections.append(NOTHING_CHANGED)
     else:

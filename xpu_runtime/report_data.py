@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,8 @@ class Report:
     loaded: tuple[host.LoadedModel, ...] | Unreadable
     seams: tuple[SeamStatus, ...] | None
     """How every change of the host stands now; None where nothing is changed."""
+    measured: tuple[str, ...] = ()
+    """What IPEX Optimize has measured in this process, in words."""
 
 
 def collect(runtime: "Runtime", environ: Mapping[str, str] = os.environ) -> Report:
@@ -69,8 +72,16 @@ def collect(runtime: "Runtime", environ: Mapping[str, str] = os.environ) -> Repo
             devices=device_reports(runtime.found, runtime.reader, stated),
             loaded=readable(lambda: tuple(host.loaded_models())),
             seams=None if installation is None else tuple(installation.verify()),
+            measured=_measured(),
         )
     )
+
+
+def _measured() -> tuple[str, ...]:
+    # Never imported: where nothing was optimised, it is not loaded.
+    state = sys.modules.get(f"{__package__}.optimizing.state")
+    outcomes = [] if state is None else state.outcomes()
+    return tuple(line for outcome in outcomes for line in outcome.lines)
 
 
 def published(part: Any) -> Any:

@@ -1,11 +1,13 @@
 """What IPEX Optimize would try on a device, what it leaves out and why, and what it keeps."""
 
+import gc
 import uuid
 from typing import Any
 
 import pytest
 import torch
-from comfyui_ipex.xpu_runtime.optimizing import Wishes, trial
+from comfyui_ipex.xpu_runtime import report_data
+from comfyui_ipex.xpu_runtime.optimizing import Wishes, state, trial
 from comfyui_ipex.xpu_runtime.optimizing.inputs import flat, rebuilt, without_patches
 from comfyui_ipex.xpu_runtime.optimizing.plan import Facts, plan
 from comfyui_ipex.xpu_runtime.optimizing.trial import Outcome, Tried
@@ -197,3 +199,14 @@ def test_rebuilt_inputs_have_containers_of_their_own_and_take_other_tensors() ->
     others = [one + 5 for one in flat(given).tensors]
     taken = flat(rebuilt(given, iter(others))).tensors
     assert all(one is other for one, other in zip(taken, others, strict=True))
+
+
+def test_the_report_of_this_process_tells_what_was_measured() -> None:
+    network = torch.nn.Linear(1, 1)
+    tried = (Tried(FASTER, 0.01, 0.001, 2.0),)
+    measured = Outcome((2, 4, 96, 64), torch.float16, 0.02, tried, FASTER)
+    state.state_of(network).outcomes["one"] = measured
+    assert set(measured.lines) <= set(report_data._measured())
+    del network
+    gc.collect()
+    assert not set(measured.lines) & set(report_data._measured())

@@ -70,7 +70,7 @@ def optimize(model: Any, wishes: Wishes, size: tuple[int, int, int] | None = Non
         Optimizer(wishes, planned).attach(clone, KEY)
     outcomes: tuple[Outcome, ...] = ()
     if wishes.verify and planned.variants and size is not None:
-        outcomes, planned = _example(clone, size, planned)
+        outcomes, planned = _example(clone, wishes, size, planned)
     return Optimized(clone, planned, outcomes, device, wishes.verify)
 
 
@@ -105,7 +105,7 @@ def _noted(planned: Plan, note: str) -> Plan:
 
 
 def _example(
-    clone: Any, size: tuple[int, int, int], planned: Plan
+    clone: Any, wishes: Wishes, size: tuple[int, int, int], planned: Plan
 ) -> tuple[tuple[Outcome, ...], Plan]:
     """What an example step measured, and the plan with what is to be said about it."""
     batch, height, width = size
@@ -117,9 +117,12 @@ def _example(
     except TROUBLE as error:
         LOGGER.warning("IPEX Optimize: the example step failed: %s", error)
         return (), _noted(planned, f"Not measured yet: the example step failed: {error}")
-    known = state_of(clone.model).outcomes.values()
-    found = [one for one in known if one.size[0] == batch and one.size[-2:] == (height, width)]
-    if not found:
-        said = "; ".join(sorted(state_of(clone.model).said))
-        return (), _noted(planned, f"Not measured yet: {said or 'the step was not reached'}.")
+    state = state_of(clone.model)
+    if state.unfit:
+        return (), _noted(planned, f"Not applied now: {state.unfit}.")
+    found = [
+        outcome
+        for key, outcome in state.outcomes.items()
+        if key[0] == wishes and outcome.size[0] == batch and outcome.size[-2:] == (height, width)
+    ]
     return tuple(found[-1:]), planned

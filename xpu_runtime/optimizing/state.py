@@ -32,6 +32,8 @@ class State:
     """The tables of weights of the network's modules."""
     fresh: bool = False
     """Weights were loaded since the layout was last looked at."""
+    unfit: str = ""
+    """Why the last step ran as found, whatever had been measured; "" if nothing kept it."""
     said: set[str] = field(default_factory=set)
     """Reasons that were logged."""
 

@@ -1,0 +1,95 @@
+"""IPEX Optimize in a host's process on an emulated card: the same pictures, nothing left behind.
+
+Emulated, never on Intel hardware; it says nothing about speed.
+"""
+
+from typing import Any
+
+import hosts
+import models
+import probes
+import pytest
+from conftest import REPOSITORY
+
+pytestmark = [pytest.mark.host, pytest.mark.oldest_and_newest]
+
+CARD = ("-m", "xpu_emulator", "--device", "a770", "--")
+
+
+@pytest.fixture(scope="module")
+def seen(host_version: str) -> dict[str, Any]:
+    """What the probe saw in a process of the host."""
+    host = hosts.installed(host_version)
+    arguments = (str(REPOSITORY), str(models.written()))
+    return dict(probes.ask(host, "optimizing", *arguments, prefix=CARD))
+
+
+def test_pictures_are_the_same_with_a_lora_before_and_after(seen: dict[str, Any]) -> None:
+    found = seen["pictures_are_the_same_with_lora_before_and_after"]
+    assert found == dict.fromkeys(found, True)
+    assert len(found) == 10
+
+
+def test_it_undoes_itself_when_the_model_leaves_or_another_clone_comes(
+    seen: dict[str, Any],
+) -> None:
+    assert seen["it_undoes_itself"] == {
+        "applied": True,
+        "offloaded": False,
+        "applied again": True,
+        "dropped": False,
+        "another is loaded": False,
+        "compiled calls": 0,
+    }
+
+
+def test_an_interrupt_while_measuring_leaves_nothing_behind(seen: dict[str, Any]) -> None:
+    found = seen["an_interrupt_leaves_nothing_behind"]
+    assert found == dict.fromkeys(found, True)
+    assert len(found) == 5
+
+
+def test_a_partially_loaded_model_runs_as_found_and_the_report_says_so(
+    seen: dict[str, Any],
+) -> None:
+    found = seen["a_partially_loaded_model_is_left_alone"]
+    del found["text"]
+    assert found == {
+        "same": True,
+        "applied": False,
+        "partial": True,
+        "reason": True,
+        "applied when whole": True,
+    }
+
+
+def test_the_report_tells_figures_and_reasons(seen: dict[str, Any]) -> None:
+    found = seen["the_report_tells_what_was_measured"]
+    assert found["same"]
+    assert found["measured once"]
+    assert "ms a step as found; kept:" in found["text"]
+    assert "channels_last:" in found["text"]
+    assert "Skipped compile: " in found["text"]
+    assert "Skipped fold: the network has no BatchNorm" in found["text"]
+
+
+def test_what_cannot_be_done_is_said_and_the_rest_goes_on(seen: dict[str, Any]) -> None:
+    asked = seen["the_report_tells_what_was_measured"]["asked"]
+    assert "Skipped compile: " in asked
+    assert "graph: not used: " in asked or "Skipped graph: " in asked
+    assert "Skipped ipex: it is not installed, and not needed." in asked
+    assert "channels_last:" in asked
+
+
+def test_a_dtype_that_was_asked_for_is_computed_in(seen: dict[str, Any]) -> None:
+    found = seen["the_report_tells_what_was_measured"]
+    text, dtype = found["bf16"]
+    assert dtype == "torch.bfloat16"
+    assert "bfloat16" in text
+    assert found["bf16 is close"]
+
+
+def test_patches_of_other_nodes_run_in_each_step(seen: dict[str, Any]) -> None:
+    found = seen["code_of_other_nodes_is_run_in_each_step"]
+    assert found["each"] > 0
+    assert found["twice"]
