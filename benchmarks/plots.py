@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from . import words
+from .intervals import CONFIDENCE
 from .record import Record
 from .result import Result
 
@@ -92,7 +93,7 @@ def ratios(suite: str, results: Sequence[Result]) -> Plot:
         if result.against is None:
             continue
         found = result.against.ratio
-        certain = not found.interval.around(1.0)
+        certain = found.confidence >= CONFIDENCE and not found.interval.around(1.0)
         colour = GREY if not certain else OURS if found.median > 1 else THEIRS
         axes.plot([found.low, found.high], [row, row], color=colour, linewidth=2.5, zorder=3)
         axes.plot(found.median, row, "o", color=colour, markersize=5, zorder=4)

@@ -7,6 +7,9 @@ _SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
 _SIZES = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 _RATES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
+ONE_SAMPLE = "one sample"
+"""Time was up before there was a second: it proves nothing."""
+
 HEADER = (
     "suite", "case", "dtype", "device", "time", "+-", "against", "ratio", "rate", "of peak",
     "memory", "error", "remark",
@@ -31,11 +34,15 @@ def size(value: float) -> str:
 
 def spread(timing: Timing) -> str:
     """Half the interval as a share, with a mark where it is wider than it should be."""
+    if len(timing.samples) == 1:
+        return ONE_SAMPLE
     return f"{timing.interval.width * 50:.1f} %" + ("" if timing.narrow else " (wide)")
 
 
 def ratio(timing: Timing) -> str:
     """A ratio with its interval."""
+    if len(timing.samples) == 1:
+        return f"{timing.median:.3f} ({ONE_SAMPLE})"
     return f"{timing.median:.3f} ({timing.low:.3f} to {timing.high:.3f})"
 
 

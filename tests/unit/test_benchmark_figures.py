@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from comfyui_ipex.benchmarks import compare, intervals
+from comfyui_ipex.benchmarks import compare, intervals, words
 from comfyui_ipex.benchmarks.record import Record
 from comfyui_ipex.benchmarks.result import FAILED, MEASURED, Result, Timing, merged
 
@@ -50,6 +50,12 @@ def test_too_few_samples_say_how_little_they_prove() -> None:
     assert intervals.interval([1.0] * 6).narrow
     with pytest.raises(ValueError, match="at least one"):
         intervals.interval([])
+
+
+def test_one_sample_is_shown_as_one_sample() -> None:
+    single = Timing.of([1.25])
+    assert (words.spread(single), words.ratio(single)) == ("one sample", "1.250 (one sample)")
+    assert words.ratio(Timing.of([1.0, 1.5])) == "1.250 (1.000 to 1.500)"
 
 
 def test_the_warm_up_lasts_until_three_times_agree() -> None:
