@@ -165,8 +165,8 @@ def _mixed(number: int) -> float:
 def campaign(name: str) -> Row:
     """Faults for one name until its time is over."""
     row = Row(name)
-    started = time.monotonic()
     scene = Scene(name)
+    started = time.monotonic()
     gc.collect()
     gc.freeze()  # the host collects after every prompt, and torch's modules are many objects
     errors = len(FAULTS) // len(scene.calls)
