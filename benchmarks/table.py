@@ -10,6 +10,7 @@ SUITES: tuple[Suite, ...] = (
     Suite("conv", "Convolutions of diffusion models and upscalers", "conv", short=True),
     Suite("attention", "Attention of SD 1.5, SDXL and Flux", "attention", short=True),
     Suite("sd", "Stable Diffusion through ComfyUI, random weights", "sd", host=True),
+    Suite("optimize", "IPEX Optimize beside the model as found", "optimize", host=True),
     Suite("upscale", "Upscaling against ComfyUI's own node", "upscale", host=True, group="nodes"),
     Suite(
         "preprocess", "Preprocessors against controlnet_aux", "preprocess", host=True, group="nodes"

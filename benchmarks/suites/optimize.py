@@ -1,0 +1,192 @@
+"""Steps of ComfyUI's UNets as IPEX Optimize runs them, beside the same steps as they were found.
+
+Weights are random. A step takes two latents, as a prompt and a negative prompt do. Both sides have
+a network of their own, because the node may change how weights lie in memory. What the node tried
+and how long it took to be ready is among the facts; torch's caches on disk are off for that.
+"""
+
+import copy
+import functools
+import os
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import torch
+
+from ...xpu_runtime.optimizing import Wishes, optimize
+from ...xpu_runtime.optimizing.layout import lay_out
+from ...xpu_runtime.optimizing.trial import error_of
+from ..case import Case, Place, Side, Trial
+from ..peaks import torch_dtype
+from .sd_models import Loaded, loaded
+
+SIZES = (("tiny", 64), ("SD 1.5", 512), ("SD 1.5", 1024))
+"""Families of `sd_models`, and pixels on each side of a picture."""
+
+_BATCH = 2
+
+_CHANGE = 0.02
+"""How large the differences are that stand for a LoRA."""
+
+
+def cases() -> list[Case]:
+    """The suite."""
+    made = []
+    for family, side in SIZES:
+        rest = {"quick": family == "tiny", "gpu_only": family != "tiny"}
+        given = (family, side)
+        for name, measures, make in (
+            ("IPEX Optimize", "a step as the node runs it by default", _node),
+            ("IPEX Optimize, then a LoRA", "the same after weights have changed", _with_lora),
+            ("channels_last", "the bare network in the other memory layout", _channels_last),
+            ("torch.compile", "torch's own whole-network compilation, reduce-overhead", _compiled),
+            ("ipex.optimize", "Intel's archived extension, where it is installed", _ipex),
+        ):
+            alone = {"quick": False, "gpu_only": True} if make in (_compiled, _ipex) else rest
+            call = functools.partial(make, *given)
+            made.append(Case(f"{family} step {side}x{side} {name}", measures, call, **alone))
+    return made
+
+
+def _pair(family: str, place: Place) -> tuple[Loaded, Any]:
+    """The family's model, and a second one with the same weights."""
+    if place.tree is None:
+        raise ValueError("This suite needs ComfyUI: name its folder with --tree.")
+    os.environ["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"
+    # What the case before has loaded may have changed the weights.
+    import_module("comfy.model_management").unload_all_models()
+    found = loaded(family, place.tree, torch_dtype(place.dtype))
+    second = found.model.clone()
+    second.model = copy.deepcopy(found.model.model)
+    return found, second
+
+
+def graphs_compiled() -> int:
+    """Graphs that torch has compiled in this process."""
+    from torch._dynamo.utils import counters
+
+    return int(counters["stats"].get("unique_graphs", 0))
+
+
+def _inputs(found: Loaded, side: int, place: Place) -> tuple[torch.Tensor, torch.Tensor]:
+    """Latents and conditioning."""
+    source = torch.Generator().manual_seed(0)
+    latents = torch.randn(_BATCH, 4, side // 8, side // 8, generator=source)
+    context = torch.randn(_BATCH, 77, found.family.unet["context_dim"], generator=source)
+    return latents.to(place.device), context.to(place.device)
+
+
+def _stepper(patcher: Any, found: Loaded, side: int, place: Place) -> Callable[[], torch.Tensor]:
+    """A step as the host's sampling makes it, wrappers included, on inputs that stay the same."""
+    import_module("comfy.model_management").load_models_gpu([patcher], force_full_load=True)
+    latents, context = _inputs(found, side, place)
+    sigma = torch.full((_BATCH,), 7.0, device=place.device)
+    options = {"wrappers": patcher.wrappers, "cond_or_uncond": [1, 0], "sigmas": sigma[:1]}
+    patcher.pre_run()
+
+    def step() -> torch.Tensor:
+        apply = patcher.model.apply_model
+        return apply(latents, sigma, c_crossattn=context, transformer_options=dict(options))
+
+    return step
+
+
+def _node(family: str, side: int, place: Place) -> Trial:
+    found, second = _pair(family, place)
+    done = optimize(second, Wishes(), (_BATCH, side // 8, side // 8))
+    return _trial(found, found.model, done.model, side, place, done.text)
+
+
+def _with_lora(family: str, side: int, place: Place) -> Trial:
+    found, second = _pair(family, place)
+    size = (_BATCH, side // 8, side // 8)
+    optimize(second, Wishes(), size)  # what it compiled must serve the changed weights too
+    before = graphs_compiled()
+    done = optimize(second, Wishes(), size)
+    plain = found.model.clone()
+    for one in (plain, done.model):
+        one.add_patches(_changes(found))
+    trial = _trial(found, plain, done.model, side, place, done.text)
+    trial.ours.call()
+    compiled = graphs_compiled() - before
+    facts = trial.facts
+    return Trial(
+        trial.ours,
+        trial.against,
+        expected=trial.expected,
+        differ=error_of,
+        facts=lambda: {**(facts() if facts else {}), "graphs compiled for the LoRA": compiled},
+        keep=trial.keep,
+    )
+
+
+def _changes(found: Loaded) -> dict[str, Any]:
+    source = torch.Generator().manual_seed(1)
+    weights = found.model.model.state_dict()
+    return {
+        name: ("diff", (torch.randn(value.shape, generator=source) * _CHANGE,))
+        for name, value in weights.items()
+        if name.endswith("to_q.weight")
+    }
+
+
+def _trial(found: Loaded, plain: Any, optimised: Any, side: int, place: Place, said: str) -> Trial:
+    theirs = _stepper(plain, found, side, place)
+    ours = _stepper(optimised, found, side, place)
+    return Trial(
+        Side("IPEX Optimize", ours),
+        Side("as found", theirs),
+        expected=theirs,
+        differ=error_of,
+        facts=lambda: {
+            "report": " / ".join(said.split("\n")),
+            "graphs compiled": graphs_compiled(),
+        },
+        keep=(plain, optimised),
+    )
+
+
+def _bare(family: str, side: int, place: Place, change: Callable[[Any], tuple[str, Any]]) -> Trial:
+    """The bare network, beside a copy that `change` names and makes."""
+    found, second = _pair(family, place)
+    management = import_module("comfy.model_management")
+    management.load_models_gpu([found.model, second], force_full_load=True)
+    latents, context = _inputs(found, side, place)
+    dtype = found.model.model_dtype()
+    given = {"context": context.to(dtype), "timesteps": torch.full((_BATCH,), 500.0).to(latents)}
+    network = found.model.model.diffusion_model
+    name, made = change(second.model.diffusion_model)
+    return Trial(
+        Side(name, lambda: made(latents.to(dtype), **given)),
+        Side("as found", lambda: network(latents.to(dtype), **given)),
+        expected=lambda: network(latents.to(dtype), **given),
+        differ=error_of,
+        facts=lambda: {"graphs compiled": graphs_compiled()},
+        keep=(found, second),
+    )
+
+
+def _channels_last(family: str, side: int, place: Place) -> Trial:
+    def change(network: Any) -> tuple[str, Any]:
+        lay_out(network, True)
+        return "channels_last", network
+
+    return _bare(family, side, place, change)
+
+
+def _compiled(family: str, side: int, place: Place) -> Trial:
+    def change(network: Any) -> tuple[str, Any]:
+        compiled = torch.compile(network, mode="reduce-overhead", dynamic=False)
+        # Results lie in memory of the recorded graph, which the next call writes anew.
+        return "torch.compile", lambda *args, **named: compiled(*args, **named).clone()
+
+    return _bare(family, side, place, change)
+
+
+def _ipex(family: str, side: int, place: Place) -> Trial:
+    def change(network: Any) -> tuple[str, Any]:
+        ipex = import_module("intel_extension_for_pytorch")
+        return "ipex.optimize", ipex.optimize(network.eval())
+
+    return _bare(family, side, place, change)
