@@ -18,7 +18,16 @@ RUN_SECONDS = 180.0
 
 WIDTH, HEIGHT = 1400, 860
 
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage")
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    # No other machine can be reached, whatever a page asks for.
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+)
+
+HOSTS_OWN = ("https://api.comfy.org/",)
+"""What ComfyUI's own page asks for in some versions."""
 
 _READY = "window.app?.graph && window.app.extensionManager && !window.app.extensionManager.spinner"
 
@@ -98,7 +107,8 @@ class ComfyPage:
         self.page.evaluate(_LISTEN)
 
     def _note(self, url: str) -> None:
-        if not url.startswith((self.server.client.address, "data:", "blob:")):
+        known = (self.server.client.address, "data:", "blob:", *HOSTS_OWN)
+        if not url.startswith(known):
             self.elsewhere.append(url)
 
     def set(self, name: str, value: Any) -> None:
