@@ -93,3 +93,26 @@ def test_patches_of_other_nodes_run_in_each_step(seen: dict[str, Any]) -> None:
     found = seen["code_of_other_nodes_is_run_in_each_step"]
     assert found["each"] > 0
     assert found["twice"]
+
+
+@pytest.fixture(scope="module")
+def networks(host_version: str) -> dict[str, Any]:
+    """What the probe of upscalers and preprocessors saw."""
+    host = hosts.installed(host_version)
+    arguments = (str(REPOSITORY), str(models.written()))
+    return dict(probes.ask(host, "optimizing_networks", *arguments, prefix=CARD))
+
+
+def test_an_upscaler_is_optimised_on_weights_of_its_own(networks: dict[str, Any]) -> None:
+    found = networks["upscaler"]
+    assert "Applied without measuring: channels_last." in found.pop("text")
+    assert found.pop("device") == "xpu:0"
+    assert found == dict.fromkeys(found, True)
+    assert len(found) == 5
+
+
+def test_a_preprocessor_is_optimised_on_weights_of_its_own(networks: dict[str, Any]) -> None:
+    found = networks["preprocessor"]
+    assert "Applied without measuring: channels_last." in found.pop("text")
+    assert found == dict.fromkeys(found, True)
+    assert len(found) == 4

@@ -71,6 +71,7 @@ class Optimizer:
             network.diffusion_model.requires_grad_(False)
             mode = inductor_mode(self.wishes.mode)
             unet = network.diffusion_model
+            LOGGER.info("IPEX Optimize: compiling (%s). It may take minutes, once.", kind)
             state.calls[key] = blocks.calls(unet, kind, mode, last, self._backend)
         return state.calls[key]
 
