@@ -26,7 +26,8 @@ _NAME = re.compile(
 # and "@worker" behind it if it is another process's.
 _ENTRY = re.compile(
     r"(?P<name>(?P<kind>cuda|xpu):\d{1,3}) (?P<what>[^#@\s][^#@]{0,120}?)"
-    rf"(?: #(?P<mark>[0-9a-f]{{6}}))?(?: @(?P<worker>{_WORKER}))?|(?P<cpu>cpu) @(?P<where>{_WORKER})"
+    rf"(?: #(?P<mark>[0-9a-f]{{6}}))?(?: @(?P<worker>{_WORKER}))?"
+    rf"|(?P<cpu>cpu) @(?P<where>{_WORKER})"
 )
 
 _DECORATION = re.compile(r"\((?:R|TM|C)\)| Graphics$", re.IGNORECASE)

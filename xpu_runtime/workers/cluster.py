@@ -5,6 +5,7 @@ They end with the thread that started them, which lives as long as this process;
 to what a killed process cannot do itself.
 """
 
+import logging
 import os
 import secrets
 import subprocess
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import WorkerError
+from .plan import SETTING
 
 # The first is Ray's own name for: talk over the loopback interface. Without it Ray listens on
 # every interface of the machine, on Linux.
@@ -58,17 +60,12 @@ def folder() -> str:
 
 def _started() -> Any:
     global _folder
-    try:
-        import ray
-    except ImportError as error:
-        raise WorkerError(
-            "Workers need the package ray, which this Python does not have. Install it into the "
-            f"Python of ComfyUI and into the worker's: {sys.executable} -m pip install ray"
-        ) from error
-    # Short, because the names of sockets below it may have 107 characters.
-    _folder = tempfile.mkdtemp(prefix="ipex-ray-")
-    _watch(_folder)
+    # Ray reads its settings when it is imported.
     with _environment({**SETTINGS, "RAY_AUTH_TOKEN": secrets.token_hex(32)}):
+        ray = _imported()
+        # Short, because the names of sockets below it may have 107 characters.
+        _folder = tempfile.mkdtemp(prefix="ipex-ray-")
+        _watch(_folder)
         try:
             ray.init(
                 num_cpus=0,
@@ -82,6 +79,24 @@ def _started() -> Any:
             )
         except (RuntimeError, ConnectionError, OSError, TimeoutError, ValueError) as error:
             raise WorkerError(f"Ray could not be started for workers: {error}") from error
+    return ray
+
+
+def _imported() -> Any:
+    if "ray" in sys.modules:
+        raise WorkerError(
+            "Workers cannot be started: something else in this process, perhaps another pack, has "
+            "imported Ray already, and its settings cannot be changed any more. Remove it, or "
+            f"leave {SETTING} empty."
+        )
+    try:
+        import ray
+    except ImportError as error:
+        raise WorkerError(
+            "Workers need the package ray, which this Python does not have. Install it into the "
+            f"Python of ComfyUI and into the worker's: {sys.executable} -m pip install ray"
+        ) from error
+    logging.getLogger("ray").setLevel(logging.ERROR)
     return ray
 
 
