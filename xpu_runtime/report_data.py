@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import host
+from . import host, workers
 from .memory import allocation_setting
 from .priority import HostArguments
 from .readable import Unreadable, readable
@@ -43,6 +43,20 @@ class Report:
     loaded: tuple[host.LoadedModel, ...] | Unreadable
     seams: tuple[SeamStatus, ...] | None
     """How every change of the host stands now; None where nothing is changed."""
+    workers: "tuple[WorkerReport, ...]" = ()
+    """What each worker says of itself."""
+
+
+@dataclass(frozen=True)
+class WorkerReport:
+    """A worker, seen from the process that it works for."""
+
+    name: str
+    kind: str
+    process: int | None
+    """Its process id; None while it does not run."""
+    told: Report | Unreadable
+    """Its own report."""
 
 
 def collect(runtime: "Runtime", environ: Mapping[str, str] = os.environ) -> Report:
@@ -65,8 +79,14 @@ def collect(runtime: "Runtime", environ: Mapping[str, str] = os.environ) -> Repo
             devices=device_reports(runtime.found, runtime.reader, stated),
             loaded=readable(lambda: tuple(host.loaded_models())),
             seams=None if installation is None else tuple(installation.verify()),
+            workers=tuple(_of_worker(worker) for worker in workers.started()),
         )
     )
+
+
+def _of_worker(worker: "workers.Worker") -> WorkerReport:
+    told = readable(worker.report)
+    return WorkerReport(worker.plan.name, worker.plan.kind, worker.process, told)
 
 
 def published(part: Any) -> Any:

@@ -46,6 +46,10 @@ class WorkerActor:
         """Forget objects that were kept."""
         self._serving.drop(keys)
 
+    def report(self) -> Any:
+        """What the report says of this process."""
+        return self._serving.report()
+
     def progress(self) -> tuple[int, int]:
         """How far the running call is."""
         done, total = self._serving.progress

@@ -21,6 +21,7 @@ _PLAIN = (
     "RuntimeError",
     "TypeError",
     "ValueError",
+    "ZeroDivisionError",
 )
 
 

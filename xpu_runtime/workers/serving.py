@@ -29,7 +29,7 @@ class Serving:
         prestart.prepare()
         host.load_model_management()
         host.use_model_folders(setup["folders"])
-        runtime.start()
+        self._runtime = runtime.start()
         host.watch_progress(self._note)
 
     def describe(self) -> dict[str, Any]:
@@ -73,6 +73,12 @@ class Serving:
             for key in keys:
                 self._kept.pop(key, None)
             host.forget_unused_models()
+
+    def report(self) -> Any:
+        """This process's own report."""
+        from ..report_data import collect
+
+        return packed(collect(self._runtime)).plain
 
     def interrupt(self) -> None:
         """The running call raises the host's interruption at its next chance."""

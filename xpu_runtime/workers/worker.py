@@ -30,6 +30,8 @@ POLL_SECONDS = 0.2
 
 STOP_SECONDS = 30.0
 
+REPORT_SECONDS = 10.0
+
 
 class WorkerGoneError(Exception):
     """The worker's process ended while it was asked."""
@@ -106,6 +108,20 @@ class Worker:
                         error,
                     )
         raise AssertionError("unreachable")
+
+    def report(self) -> Any:
+        """The worker's own `report_data.Report`, also while a call runs in it.
+
+        Raises `RuntimeError` if it does not run or does not answer.
+        """
+        actor = self._actor
+        if actor is None:
+            raise RuntimeError("it does not run; the next call starts it")
+        ray = cluster.running()
+        try:
+            return unpacked(ray.get(actor.report.remote(), timeout=REPORT_SECONDS))
+        except ray.exceptions.RayError as error:
+            raise RuntimeError(reason_of(error)) from error
 
     def stop(self) -> None:
         """End the worker's process."""

@@ -1,0 +1,276 @@
+"""Real servers on the CPU, with a worker whose process has an emulated XPU."""
+
+import json
+import os
+import re
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import hosts
+import models
+import numpy as np
+import processes
+import pytest
+import servers
+from comfyui_ipex.launcher.client import WorkflowError
+from servers import ComfyServer, Configuration
+
+pytestmark = [pytest.mark.host, pytest.mark.oldest_and_newest]
+
+WORKER = "xpu:0@worker"
+
+ENTRY = re.compile(r"xpu:0 Intel Arc A770 16 GB #[0-9a-f]{6} @worker")
+
+END_SECONDS = 30.0
+
+
+def with_a_worker(version: str) -> Configuration:
+    """A host on the CPU, in fp32, whose worker has one emulated A770."""
+    emulated = f"{hosts.installed(version).python} -m xpu_emulator --device a770 --"
+    settings = (("COMFYUI_IPEX_WORKERS", f"xpu:{emulated}"),)
+    return Configuration(version, ("--cpu", "--force-fp32"), settings=settings)
+
+
+@pytest.fixture(scope="module")
+def server(host_version: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
+    """One server for this module: a worker takes seconds to start."""
+    folder = tmp_path_factory.mktemp("workers") / host_version
+    started = ComfyServer(with_a_worker(host_version), folder, "")
+    started.client.upload_image("photo.png", models.photo())
+    yield started
+    started.close()
+
+
+def report(server: ComfyServer) -> dict[str, Any]:
+    """What /ipex/report says of the one worker."""
+    told = server.client.get_json("/ipex/report", format="json")
+    assert len(told["workers"]) == 1
+    return dict(told["workers"][0])
+
+
+def placed(*nodes: str) -> dict[str, Any]:
+    """The workflow whose components can all be placed, with these nodes' on the worker."""
+    workflow = servers.workflow("placed")
+    for node in nodes:
+        workflow[node]["inputs"]["device"] = WORKER
+    return workflow
+
+
+def difference(one: servers.Run, other: servers.Run) -> int:
+    """The largest, in steps of 8 bits."""
+    assert one.images[0].shape == other.images[0].shape
+    return int(np.abs(one.images[0].astype(int) - other.images[0].astype(int)).max())
+
+
+@pytest.fixture(scope="module")
+def expected(server: ComfyServer) -> servers.Run:
+    """What one process makes of the workflow."""
+    return server.run(placed())
+
+
+def test_a_picture_made_with_a_worker_is_that_of_one_process(
+    server: ComfyServer, expected: servers.Run
+) -> None:
+    clip, vae, controlnet, upscaler = "5", "6", "8", "10"
+    run = server.run(placed(clip, vae, controlnet, upscaler))
+    assert {clip, vae, controlnet, upscaler} <= set(run.executed)
+    assert difference(run, expected) <= 1
+    loaded = report(server)["told"]["loaded"]
+    networks = {row["name"] for row in loaded if row["device"] == "xpu:0"}
+    assert {"SD1ClipModel", "TAESD", "ControlNet", "RRDBNet"} <= networks
+
+
+def test_weights_may_wait_on_the_workers_cpu_or_nowhere_else(
+    server: ComfyServer, expected: servers.Run
+) -> None:
+    workflow = placed("5", "6", "10")
+    for node in ("5", "6", "10"):
+        workflow[node]["inputs"]["offload_device"] = "cpu"
+    assert difference(server.run(workflow), expected) <= 1
+
+
+def test_every_select_device_lists_the_workers_devices(server: ComfyServer) -> None:
+    nodes = ("", "CLIP", "VAE", "ControlNet", "Upscaler")
+    for name in (f"IpexSelectDevice{node}" for node in nodes):
+        described = server.client.get_json(f"/object_info/{name}")[name]
+        for names in (
+            described["input"]["required"]["device"][0],
+            described["input"]["optional"]["offload_device"][0],
+        ):
+            assert len([entry for entry in names if ENTRY.fullmatch(entry)]) == 1
+
+
+def test_an_entry_of_the_menu_means_the_workers_card(
+    server: ComfyServer, expected: servers.Run
+) -> None:
+    described = server.client.get_json("/object_info/IpexSelectDeviceVAE")["IpexSelectDeviceVAE"]
+    workflow = placed()
+    workflow["6"]["inputs"]["device"] = described["input"]["required"]["device"][0][-1]
+    run = server.run(workflow)
+    assert "6" in run.executed
+    assert difference(run, expected) <= 1
+    assert "which this machine does not have" not in server.log
+
+
+def test_a_worker_that_is_absent_means_auto_with_a_warning(
+    server: ComfyServer, expected: servers.Run
+) -> None:
+    workflow = placed()
+    workflow["6"]["inputs"]["device"] = "xpu:0 Intel Arc B580 12 GB @attic"
+    assert difference(server.run(workflow), expected) == 0
+    assert "the VAE is set to 'xpu:0 Intel Arc B580 12 GB @attic'" in server.log
+
+
+def test_a_diffusion_model_is_refused_by_name(server: ComfyServer) -> None:
+    with pytest.raises(WorkflowError, match="A diffusion model cannot be placed on xpu:0@worker"):
+        server.run(placed("4"))
+
+
+def text_lora(folder: Path) -> None:
+    """A LoRA on the first layers of CLIP-L, strong enough to be seen."""
+    import torch
+    from safetensors.torch import save_file
+
+    generator = torch.Generator().manual_seed(5)
+    weights = {}
+    for layer in range(2):
+        for part in ("q_proj", "v_proj"):
+            name = f"text_encoders.clip_l.transformer.text_model.encoder.layers.{layer}.self_attn"
+            weights[f"{name}.{part}.lora_down.weight"] = torch.randn(4, 768, generator=generator)
+            weights[f"{name}.{part}.lora_up.weight"] = torch.randn(768, 4, generator=generator)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(weights, folder / "text_lora.safetensors")
+
+
+def with_text_lora(workflow: dict[str, Any]) -> dict[str, Any]:
+    """The workflow with a LoRA on its text encoder, after Select Device (CLIP)."""
+    lora = {"clip": ["5", 0], "model": ["4", 0], "lora_name": "text_lora.safetensors"}
+    strengths = {"strength_model": 0.0, "strength_clip": 0.5}
+    workflow["30"] = {"class_type": "LoraLoader", "inputs": {**lora, **strengths}}
+    skip = {"class_type": "CLIPSetLastLayer"}
+    workflow["31"] = {**skip, "inputs": {"clip": ["30", 1], "stop_at_clip_layer": -2}}
+    for node in ("11", "12"):
+        workflow[node]["inputs"]["clip"] = ["31", 0]
+    return workflow
+
+
+def test_a_lora_and_a_layer_work_on_a_placed_text_encoder(
+    server: ComfyServer, expected: servers.Run
+) -> None:
+    assert server.server.command.base is not None
+    text_lora(server.server.command.base / "models" / "loras")
+    here = server.run(with_text_lora(placed()))
+    assert difference(here, expected) > 8
+    assert difference(server.run(with_text_lora(placed("5"))), here) <= 1
+    assert difference(server.run(placed("5")), expected) <= 1
+
+
+def test_comfyuis_own_nodes_take_the_proxies(server: ComfyServer) -> None:
+    def workflow(device: str) -> dict[str, Any]:
+        made = servers.workflow("placed")
+        for node in ("6", "10"):
+            made[node]["inputs"]["device"] = device
+        upscale = {"upscale_model": ["10", 0], "image": ["17", 0]}
+        tiles = {"tile_size": 128, "overlap": 32, "temporal_size": 64, "temporal_overlap": 8}
+        encode = {"pixels": ["13", 0], "vae": ["6", 0], **tiles}
+        decode = {"samples": ["40", 0], "vae": ["6", 0], **tiles}
+        kept = {key: made[key] for key in ("1", "6", "9", "10", "13")}
+        return kept | {
+            "40": {"class_type": "VAEEncodeTiled", "inputs": encode},
+            "17": {"class_type": "VAEDecodeTiled", "inputs": decode},
+            "18": {"class_type": "ImageUpscaleWithModel", "inputs": upscale},
+            "19": {**made["19"], "inputs": {**made["19"]["inputs"], "images": ["18", 0]}},
+        }
+
+    assert difference(server.run(workflow(WORKER)), server.run(workflow("auto"))) <= 1
+
+
+def test_preprocessors_run_on_a_worker(server: ComfyServer) -> None:
+    here = server.run(servers.workflow("preprocess"))
+    there = server.run(servers.workflow("preprocess", WORKER))
+    assert len(there.images) == len(here.images)
+    for ours, theirs in zip(here.images, there.images, strict=True):
+        # Canny decides by thresholds, on sums that a device may round otherwise.
+        assert np.mean(np.abs(ours.astype(int) - theirs.astype(int)) > 1) < 0.001
+
+
+def test_the_report_tells_of_the_worker(server: ComfyServer) -> None:
+    told = report(server)
+    assert (told["name"], told["kind"]) == ("worker", "xpu")
+    assert told["process"] != server.server.process.pid
+    card = next(device for device in told["told"]["devices"] if device["name"] == "xpu:0")
+    assert card["memory"]["reading"]["total"] > 1 << 33
+    text = server.client.get("/ipex/report").decode()
+    assert "Worker 'worker' for xpu\n" in text
+    assert "xpu:0@worker: " in text
+
+
+def enlarging(seed: int) -> dict[str, Any]:
+    """A workflow that keeps the worker busy for a while, and is new for each `seed`."""
+    whole = placed("10")
+    scaled = {"image": ["13", 0], "upscale_method": "nearest-exact", "crop": "disabled"}
+    size = {"width": 768, "height": 512 + 8 * seed}
+    return {key: whole[key] for key in ("9", "10", "13")} | {
+        "50": {"class_type": "ImageScale", "inputs": {**scaled, **size}},
+        "18": {
+            "class_type": "IpexUpscaleImage",
+            "inputs": {"upscale_model": ["10", 0], "image": ["50", 0], "tile": 64},
+        },
+        "19": {"class_type": "PreviewImage", "inputs": {"images": ["18", 0]}},
+    }
+
+
+def test_an_interrupt_reaches_the_worker_and_progress_comes_back(server: ComfyServer) -> None:
+    client = server.client
+    seen: list[str] = []
+
+    def stop_at_progress() -> None:
+        client.post("/interrupt", b"", "application/json")
+
+    prompt = client.queue(enlarging(1))
+    timer = threading.Timer(1.5, stop_at_progress)
+    timer.start()
+    with pytest.raises(WorkflowError, match="error"):
+        client.wait(prompt, servers.RUN_SECONDS)
+    seen = [kind for kind, _ in client.history(prompt)["status"]["messages"]]
+    assert "execution_interrupted" in seen
+    run = server.run(enlarging(0))
+    shown = [event for event in run.events if event["type"].startswith("progress")]
+    assert shown
+
+
+def test_a_worker_that_is_killed_is_replaced_and_the_call_repeated(
+    server: ComfyServer, expected: servers.Run
+) -> None:
+    before = report(server)["process"]
+    prompt = server.client.queue(enlarging(2))
+    threading.Event().wait(1.0)
+    os.kill(before, signal.SIGKILL)
+    server.client.wait(prompt, servers.RUN_SECONDS)
+    assert "It is started again, and the call is repeated once" in server.log
+    assert report(server)["process"] != before
+    workflow = placed("5", "6", "8", "10")
+    workflow["11"]["inputs"]["text"] = "a red fox in snow "
+    assert difference(server.run(workflow), expected) <= 1
+
+
+def test_nothing_listens_elsewhere_and_nothing_stays_when_the_host_is_killed(
+    server: ComfyServer,
+) -> None:
+    worker = report(server)["process"]
+    environment = Path(f"/proc/{worker}/environ").read_text()
+    found = re.search(r"COMFYUI_IPEX_WORKER_OF=([^\0]+)", environment)
+    assert found is not None
+    folder = found[1]
+    started = processes.of_folder(folder)
+    assert worker in started
+    assert processes.listening_elsewhere(list(started)) == []
+    assert Path(folder).stat().st_mode & 0o077 == 0
+    server.server.process.kill()
+    server.server.process.wait()
+    assert processes.gone(folder, END_SECONDS) == {}
+    assert not Path(folder).exists()
+    assert json.dumps(os.listdir("/dev/shm")).count("plasma") == 0
