@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 import processes
 import pytest
 import servers
+import websocket
 from comfyui_ipex.launcher.client import WorkflowError
 from servers import ComfyServer, Configuration
 
@@ -193,8 +193,8 @@ def test_preprocessors_run_on_a_worker(server: ComfyServer) -> None:
     there = server.run(servers.workflow("preprocess", WORKER))
     assert len(there.images) == len(here.images)
     for ours, theirs in zip(here.images, there.images, strict=True):
-        # Canny decides by thresholds, on sums that a device may round otherwise.
-        assert np.mean(np.abs(ours.astype(int) - theirs.astype(int)) > 1) < 0.001
+        # On the CPU OpenCV computes some of them; tests of workflows allow the same.
+        assert np.abs(ours.astype(int) - theirs.astype(int)).max() <= 2
 
 
 def test_the_report_tells_of_the_worker(server: ComfyServer) -> None:
@@ -212,49 +212,57 @@ def enlarging(seed: int) -> dict[str, Any]:
     """A workflow that keeps the worker busy for a while, and is new for each `seed`."""
     whole = placed("10")
     scaled = {"image": ["13", 0], "upscale_method": "nearest-exact", "crop": "disabled"}
-    size = {"width": 768, "height": 512 + 8 * seed}
+    size = {"width": 256, "height": 128 + 8 * seed}
     return {key: whole[key] for key in ("9", "10", "13")} | {
         "50": {"class_type": "ImageScale", "inputs": {**scaled, **size}},
         "18": {
             "class_type": "IpexUpscaleImage",
-            "inputs": {"upscale_model": ["10", 0], "image": ["50", 0], "tile": 64},
+            "inputs": {"upscale_model": ["10", 0], "image": ["50", 0], "tile": 64, "batch": 1},
         },
         "19": {"class_type": "PreviewImage", "inputs": {"images": ["18", 0]}},
     }
 
 
-def test_an_interrupt_reaches_the_worker_and_progress_comes_back(server: ComfyServer) -> None:
-    client = server.client
-    seen: list[str] = []
+def queued_until_progress(server: ComfyServer, workflow: dict[str, Any]) -> str:
+    """The id of a prompt that was queued, when it has told of progress."""
+    address = server.client.address.replace("http:", "ws:")
+    socket = websocket.create_connection(f"{address}/ws?clientId=progress", timeout=60)
+    try:
+        prompt = server.client.queue(workflow, "progress")
+        while True:
+            message = socket.recv()
+            if not isinstance(message, bytes) and json.loads(message)["type"] == "progress":
+                return prompt
+    finally:
+        socket.close()
 
-    def stop_at_progress() -> None:
-        client.post("/interrupt", b"", "application/json")
 
-    prompt = client.queue(enlarging(1))
-    timer = threading.Timer(1.5, stop_at_progress)
-    timer.start()
+def test_progress_comes_back_and_an_interrupt_reaches_the_worker(server: ComfyServer) -> None:
+    prompt = queued_until_progress(server, enlarging(1))
+    server.client.post("/interrupt", b"", "application/json")
     with pytest.raises(WorkflowError, match="error"):
-        client.wait(prompt, servers.RUN_SECONDS)
-    seen = [kind for kind, _ in client.history(prompt)["status"]["messages"]]
-    assert "execution_interrupted" in seen
-    run = server.run(enlarging(0))
-    shown = [event for event in run.events if event["type"].startswith("progress")]
-    assert shown
+        server.client.wait(prompt, servers.RUN_SECONDS)
+    record = server.client.history(prompt)
+    assert record is not None
+    kinds = [kind for kind, _ in record["status"]["messages"]]
+    assert "execution_interrupted" in kinds
+    server.run(enlarging(0))
 
 
 def test_a_worker_that_is_killed_is_replaced_and_the_call_repeated(
     server: ComfyServer, expected: servers.Run
 ) -> None:
     before = report(server)["process"]
-    prompt = server.client.queue(enlarging(2))
-    threading.Event().wait(1.0)
+    prompt = queued_until_progress(server, enlarging(2))
     os.kill(before, signal.SIGKILL)
     server.client.wait(prompt, servers.RUN_SECONDS)
     assert "It is started again, and the call is repeated once" in server.log
     assert report(server)["process"] != before
     workflow = placed("5", "6", "8", "10")
-    workflow["11"]["inputs"]["text"] = "a red fox in snow "
-    assert difference(server.run(workflow), expected) <= 1
+    workflow["16"]["inputs"]["seed"] += 1
+    here = placed()
+    here["16"]["inputs"]["seed"] += 1
+    assert difference(server.run(workflow), server.run(here)) <= 1
 
 
 def test_nothing_listens_elsewhere_and_nothing_stays_when_the_host_is_killed(

@@ -63,7 +63,8 @@ def _started() -> Any:
     # Ray reads its settings when it is imported.
     with _environment({**SETTINGS, "RAY_AUTH_TOKEN": secrets.token_hex(32)}):
         ray = _imported()
-        # Short, because the names of sockets below it may have 107 characters.
+        # Short, because the names of sockets below it may have 107 characters. Ray opens its own
+        # folder to everybody, so that it lies in one that is ours alone.
         _folder = tempfile.mkdtemp(prefix="ipex-ray-")
         _watch(_folder)
         try:
@@ -75,7 +76,7 @@ def _started() -> Any:
                 log_to_driver=False,
                 configure_logging=False,
                 _node_ip_address="127.0.0.1",
-                _temp_dir=_folder,
+                _temp_dir=os.path.join(_folder, "ray"),
             )
         except (RuntimeError, ConnectionError, OSError, TimeoutError, ValueError) as error:
             raise WorkerError(f"Ray could not be started for workers: {error}") from error
