@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from ..devices import Device
 from ..log import LOGGER
+from ..worker_plan import asked_for
 from .errors import NotOnWorkerError, WorkerError
-from .plan import asked_for
 from .worker import Resident, Worker
 
 _workers: dict[str, Worker] = {}

@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..worker_plan import SETTING
 from .errors import WorkerError
-from .plan import SETTING
 
 # The first is Ray's own name for: talk over the loopback interface. Without it Ray listens on
 # every interface of the machine, on Linux.

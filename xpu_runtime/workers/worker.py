@@ -13,10 +13,10 @@ from typing import Any
 from .. import host
 from ..devices import Device
 from ..log import LOGGER
+from ..worker_plan import SETTING, WorkerPlan
 from . import cluster
 from .errors import WorkerError, raised_here
 from .keeper import MARK
-from .plan import SETTING, WorkerPlan
 from .wire import Kept, packed, unpacked
 
 EXTENSION = Path(__file__).resolve().parents[2]

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..settings import read
+from .settings import read
 
 SETTING = "COMFYUI_IPEX_WORKERS"
 
