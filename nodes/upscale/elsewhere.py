@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from ...xpu_runtime import host, managed_model
 from ...xpu_runtime.workers import NotOnWorkerError, Place, Resident
 from ..inference import casting, precision
 from . import upscaler
@@ -53,7 +54,10 @@ def placed(descriptor: Any, place: Place, offload: str) -> Any:
     """
     descriptor = own(descriptor)
     resident = Resident(place.worker, made, _Sent(descriptor), place.device, offload)
-    proxy = upscaler.with_module(descriptor, WorkerModule(resident))
+    module = WorkerModule(resident)
+    proxy = upscaler.with_module(descriptor, module)
+    # Newer hosts load it before they call the model; here there is next to nothing to load.
+    proxy.patcher = managed_model.managed(module, host.primary_device())
     setattr(proxy, _ATTRIBUTE, (descriptor, resident))
     return proxy
 
