@@ -28,9 +28,11 @@ END_SECONDS = 30.0
 
 
 def with_a_worker(version: str) -> Configuration:
-    """A host on the CPU, in fp32, whose worker has one emulated A770."""
-    emulated = f"{hosts.installed(version).python} -m xpu_emulator --device a770 --"
-    settings = (("COMFYUI_IPEX_WORKERS", f"xpu:{emulated}"),)
+    """A host on the CPU, in fp32, whose worker has one emulated A770. Two others cannot start."""
+    python = hosts.installed(version).python
+    emulated = f"xpu:{python} -m xpu_emulator --device a770 --"
+    others = f"nowhere=cpu:/nowhere/python, cardless=xpu:{python}"
+    settings = (("COMFYUI_IPEX_WORKERS", f"{emulated}, {others}"),)
     return Configuration(version, ("--cpu", "--force-fp32"), settings=settings)
 
 
@@ -122,6 +124,15 @@ def test_a_worker_that_is_absent_means_auto_with_a_warning(
     workflow["6"]["inputs"]["device"] = "xpu:0 Intel Arc B580 12 GB @attic"
     assert difference(server.run(workflow), expected) == 0
     assert "the VAE is set to 'xpu:0 Intel Arc B580 12 GB @attic'" in server.log
+
+
+def test_a_worker_that_cannot_start_is_an_error_in_the_log_that_says_why(
+    server: ComfyServer,
+) -> None:
+    assert "The worker 'nowhere' cannot be started: '/nowhere/python' is no Python" in server.log
+    failed = re.search(r"The worker 'cardless' could not be started: (.*)", server.log)
+    assert failed is not None
+    assert "COMFYUI_IPEX_DEVICE=xpu" in failed[1] or "'xpu' was asked for" in failed[1]
 
 
 def test_a_diffusion_model_is_refused_by_name(server: ComfyServer) -> None:

@@ -17,7 +17,7 @@ from comfyui_ipex.xpu_runtime import host, placement, workers
 from comfyui_ipex.xpu_runtime.devices import Device, combo, find, is_device_name
 from comfyui_ipex.xpu_runtime.placement.choice import offload_of
 from comfyui_ipex.xpu_runtime.worker_plan import WorkerPlan, planned
-from comfyui_ipex.xpu_runtime.workers import keeper, wire, worker
+from comfyui_ipex.xpu_runtime.workers import interpreter, keeper, wire, worker
 from comfyui_ipex.xpu_runtime.workers.errors import Failure, NotOnWorkerError, raised_here
 from conftest import REPOSITORY
 
@@ -212,6 +212,30 @@ def test_the_keeper_ends_what_stays_and_removes_the_folder(tmp_path: Path) -> No
     assert own.wait(30) == 0
     assert left.wait(30) < 0
     assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [
+        ({"python": "3.11.2", "ray": "2.60.0", "torch": True}, ""),
+        ({"python": "3.12.1", "ray": "2.60.0", "torch": True}, "is Python 3.12.1"),
+        ({"python": "3.11.2", "ray": None, "torch": True}, "pip install ray==2.60.0"),
+        ({"python": "3.11.2", "ray": "2.59.0", "torch": True}, "has ray 2.59.0"),
+        ({"python": "3.11.2", "ray": "2.60.0", "torch": False}, "does not have torch"),
+    ],
+)
+def test_why_an_interpreter_cannot_be_a_workers(found: dict[str, object], why: str) -> None:
+    reason = interpreter.unfit(found, "3.11.7", "2.60.0")
+    assert why in reason
+    assert bool(why) == bool(reason)
+
+
+def test_an_interpreter_is_asked_before_it_is_started() -> None:
+    with pytest.raises(workers.WorkerError, match="is no Python that answers"):
+        interpreter.check(WorkerPlan("worker", "cpu", ("/nowhere/python",)), "2.60.0")
+    bare = WorkerPlan("worker", "cpu", (sys.executable, "-I", "-S"))
+    with pytest.raises(workers.WorkerError, match="does not have the package ray"):
+        interpreter.check(bare, "2.60.0")
 
 
 def test_ray_is_asked_for_in_one_version_everywhere() -> None:

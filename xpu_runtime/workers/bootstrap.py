@@ -28,7 +28,11 @@ class WorkerActor:
         package.__path__ = [setup["extension"]]
         sys.modules[PACKAGE] = package
         serving = importlib.import_module(f"{PACKAGE}.xpu_runtime.workers.serving")
-        self._serving = serving.Serving(setup)
+        try:
+            self._serving = serving.Serving(setup)
+        except SystemExit as error:
+            # Settings that cannot be met end a host; here the reason must reach it.
+            raise RuntimeError(str(error)) from error
 
     def describe(self) -> dict[str, Any]:
         """Process id and devices."""

@@ -84,7 +84,7 @@ def _started() -> Any:
 
 
 def _imported() -> Any:
-    if "ray" in sys.modules:
+    if sys.modules.get("ray") is not None:
         raise WorkerError(
             "Workers cannot be started: something else in this process, perhaps another pack, has "
             "imported Ray already, and its settings cannot be changed any more. Remove it, or "

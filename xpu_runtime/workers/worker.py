@@ -14,7 +14,7 @@ from .. import host
 from ..devices import Device
 from ..log import LOGGER
 from ..worker_plan import SETTING, WorkerPlan
-from . import cluster
+from . import bootstrap, cluster, interpreter
 from .errors import WorkerError, raised_here
 from .keeper import MARK
 from .wire import Kept, packed, unpacked
@@ -132,9 +132,8 @@ class Worker:
 
     def _begin(self) -> None:
         ray = cluster.running()
-        from .bootstrap import WorkerActor
-
-        register_by_value(ray)
+        interpreter.check(self.plan, ray.__version__)
+        ray.cloudpickle.register_pickle_by_value(bootstrap)
         settings = {
             "COMFYUI_IPEX_DEVICE": self.plan.kind,
             SETTING: "",
@@ -143,7 +142,7 @@ class Worker:
         }
         if self.plan.kind != "cuda":
             settings["CUDA_VISIBLE_DEVICES"] = ""
-        options = ray.remote(WorkerActor).options(
+        options = ray.remote(bootstrap.WorkerActor).options(
             num_cpus=0,
             resources={cluster.SLOTS: 1},
             max_concurrency=4,
@@ -256,15 +255,10 @@ class Worker:
         )
 
 
-def register_by_value(ray: Any) -> None:
-    """Have Ray send the actor's class itself: the worker cannot import it yet."""
-    from . import bootstrap
-
-    ray.cloudpickle.register_pickle_by_value(bootstrap)
-
-
 def reason_of(error: Exception) -> str:
-    """Why a worker ended, in one line."""
+    """Why a worker ended, in one line; Ray's own text is long where it does not know."""
+    if "worker process has died" in str(error):
+        return "its process died: killed, or out of the machine's memory, or crashed"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1].rstrip(".") if lines else type(error).__name__
 
