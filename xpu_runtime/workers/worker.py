@@ -138,7 +138,6 @@ class Worker:
             "COMFYUI_IPEX_DEVICE": self.plan.kind,
             SETTING: "",
             MARK: cluster.folder(),
-            "PYTHONDONTWRITEBYTECODE": "",
         }
         if self.plan.kind != "cuda":
             settings["CUDA_VISIBLE_DEVICES"] = ""
