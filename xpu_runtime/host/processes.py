@@ -2,10 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
+from typing import Any
 
 # Arguments that decide about dtypes and attention; others are about one machine or one server.
 _COMPUTES = re.compile(
