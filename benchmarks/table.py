@@ -15,6 +15,7 @@ SUITES: tuple[Suite, ...] = (
     Suite(
         "preprocess", "Preprocessors against controlnet_aux", "preprocess", host=True, group="nodes"
     ),
+    Suite("workers", "Calls to a worker beside copies here", "workers", host=True),
     Suite("startup", "ComfyUI with this extension and without", "startup", host=True),
 )
 

@@ -9,6 +9,7 @@ from types import FrameType
 
 from ..xpu_runtime.devices import AUTO
 from ..xpu_runtime.settings import read
+from ..xpu_runtime.worker_plan import KINDS
 from .benchmark import own_arguments, run_benchmarks
 from .client import WorkflowError
 from .console import say, warn
@@ -47,6 +48,12 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--force-intel-xpu", action="store_true", help="the same as --device xpu")
     made.add_argument("--cpu", action="store_true", help="the same as --device cpu")
+    made.add_argument(
+        "--worker",
+        choices=KINDS,
+        default="",
+        help="set up a second Python with torch for these cards, and use them from this ComfyUI",
+    )
     made.add_argument("--port", type=int, default=DEFAULT_PORT, help="port of the server")
     made.add_argument("--output", type=Path, help="demo: where to write the picture")
     return made
@@ -82,7 +89,7 @@ def main(argv: Sequence[str]) -> int:
         arguments, for_host = parser().parse_known_args(list(options))
     try:
         request = requested_device(arguments)
-        installation = set_up(arguments.host, request, os.environ)
+        installation = set_up(arguments.host, request, os.environ, arguments.worker)
         say(installation.tree.describe())
         say(f"Device: {installation.decision.device} ({installation.decision.reason})")
         if task == "benchmark":

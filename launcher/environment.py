@@ -19,6 +19,9 @@ from .folders import REPOSITORY, exclusive
 
 UV = "uv==0.13.9"
 
+RAY = "ray==2.60.0"
+"""What workers need on both sides, in the same version: pyproject's extra `workers`."""
+
 TORCH_SET = REPOSITORY / "launcher" / "torch-set.txt"
 
 EXTENSION_REQUIREMENTS = REPOSITORY / "requirements.txt"
@@ -174,6 +177,14 @@ class Environment:
         own, host, torch_set = map(str, files)
         arguments = ["--override", torch_set, "-r", own, "-r", host]
         self.install("extension", "This extension's requirements", arguments, inputs)
+
+    def install_workers(self, tree: Path) -> None:
+        """Install what talks to workers, after `install_extension`. Raises `SetupError`."""
+        files = (EXTENSION_REQUIREMENTS, tree / "requirements.txt", TORCH_SET)
+        inputs = "".join(path.read_text(encoding="utf-8") for path in files)
+        own, host, torch_set = map(str, files)
+        arguments = [RAY, "--override", torch_set, "-r", own, "-r", host]
+        self.install("workers", "Ray, for workers", arguments, inputs)
 
     def probe(self, hardware: Hardware) -> TorchProbe:
         """Ask torch for its devices; the answer is remembered while nothing has changed.

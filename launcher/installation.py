@@ -1,6 +1,7 @@
 """Everything that must be there before a server can start: environment, host, folders, link."""
 
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ class Installation:
     base: Path | None
     """The host's base directory, or None when it is the tree itself."""
     decision: Decision
+    workers: str = ""
+    """COMFYUI_IPEX_WORKERS for the host."""
 
     @property
     def base_folder(self) -> Path:
@@ -39,7 +42,8 @@ class Installation:
         chosen = (*self.decision.arguments, *arguments)
         python = (str(self.environment.python),)
         setting = self.decision.setting
-        return ServerCommand(python, self.tree.path, self.base, port, chosen, setting)
+        tree, workers = self.tree.path, self.workers
+        return ServerCommand(python, tree, self.base, port, chosen, setting, workers)
 
 
 def environment_folder(version: str) -> Path:
@@ -63,11 +67,14 @@ def release_environment(
     return environment, tree
 
 
-def set_up(version: str, request: str, environ: Mapping[str, str]) -> Installation:
+def set_up(
+    version: str, request: str, environ: Mapping[str, str], worker: str = ""
+) -> Installation:
     """Do what is missing of the set-up; nothing if all of it was done before.
 
     `version` is a ComfyUI release (used only if the user has no ComfyUI of their own),
-    `request` a device name or "auto". Raises `SetupError`.
+    `request` a device name or "auto", `worker` the kind of a worker's devices or "". Raises
+    `SetupError`.
     """
     hardware = detect()
     own = enclosing_host() or _named_host(environ)
@@ -83,7 +90,30 @@ def set_up(version: str, request: str, environ: Mapping[str, str]) -> Installati
         environment.install_extension(tree.path)
     link_extension(base or tree.path, own_home=base is not None)
     decision = decide(request, hardware, environment.probe(hardware))
-    return Installation(environment, tree, base, decision)
+    workers = worker_setting(tree, worker, environ)
+    if workers:
+        environment.install_workers(tree.path)
+    return Installation(environment, tree, base, decision, workers)
+
+
+def worker_setting(tree: HostTree, kind: str, environ: Mapping[str, str]) -> str:
+    """COMFYUI_IPEX_WORKERS for a host: the user's, and a worker of `kind` with its environment.
+
+    The environment is set up if need be; "" stands for no worker of the launcher's own. Raises
+    `SetupError`.
+    """
+    named = read("COMFYUI_IPEX_WORKERS", environ)
+    if not kind:
+        return named
+    folder = environment_folder(tree.version)
+    environment = Environment(folder.with_name(f"{folder.name}-worker-{kind}"))
+    environment.create()
+    # The default index has torch for CUDA.
+    environment.install_host(tree.path, "default" if kind == "cuda" else kind)
+    environment.install_extension(tree.path)
+    environment.install_workers(tree.path)
+    own = f"{kind}:{shlex.quote(str(environment.python))}"
+    return f"{named},{own}" if named else own
 
 
 def enclosing_host() -> Path | None:

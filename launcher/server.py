@@ -41,6 +41,8 @@ class ServerCommand:
     """More arguments for main.py."""
     device_setting: str = "auto"
     """COMFYUI_IPEX_DEVICE, by the numbers that the child will see."""
+    workers_setting: str = ""
+    """COMFYUI_IPEX_WORKERS."""
 
     def argv(self) -> list[str]:
         """The whole command line."""
@@ -57,6 +59,7 @@ class ServerCommand:
         """The child's environment: no bytecode goes into a tree that is not the user's own."""
         environment = dict(os.environ) if self.base is None else child_environment()
         environment["COMFYUI_IPEX_DEVICE"] = self.device_setting
+        environment["COMFYUI_IPEX_WORKERS"] = self.workers_setting
         return environment
 
 

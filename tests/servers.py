@@ -46,6 +46,8 @@ class Configuration:
     """Arguments of the emulated XPU; none means that there is none."""
     nvidia: bool = False
     """Whether the server sees NVIDIA's cards."""
+    settings: tuple[tuple[str, str], ...] = ()
+    """More of the server's environment."""
 
     @property
     def name(self) -> str:
@@ -114,6 +116,7 @@ class ComfyServer:
             # NVIDIA's libraries round fp32 convolutions to TF32 otherwise: up to 9 LSB.
             "NVIDIA_TF32_OVERRIDE": "0",
             "CUDA_VISIBLE_DEVICES": cuda if configuration.nvidia else "",
+            **dict(configuration.settings),
         }
         self.log_file = folder / "server.log"
         self._log: IO[str] = self.log_file.open("w", encoding="utf-8")

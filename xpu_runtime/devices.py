@@ -15,11 +15,19 @@ CPU = "cpu"
 
 GIB = 1 << 30
 
-_NAME = re.compile(r"auto|cpu|(?:cuda|xpu)(?::(?:0|[1-9][0-9]{0,2})|@[0-9A-Za-z:.-]{4,64})?")
+_WORKER = r"[a-z][a-z0-9-]{0,31}"
 
-# What `Device.entry` writes: "xpu:0 Intel Arc A770 16 GB #4f1a2b", without the mark on older torch.
+_NAME = re.compile(
+    r"auto|cpu|(?:cuda|xpu)(?::(?:0|[1-9][0-9]{0,2})|@[0-9A-Za-z:.-]{4,64})?"
+    rf"|(?:cpu|(?:cuda|xpu):(?:0|[1-9][0-9]{{0,2}}))@{_WORKER}"
+)
+
+# What `Device.entry` writes: "xpu:0 Intel Arc A770 16 GB #4f1a2b", without the mark on older torch,
+# and "@worker" behind it if it is another process's.
 _ENTRY = re.compile(
-    r"(?P<name>(?P<kind>cuda|xpu):\d{1,3}) (?P<what>[^#\s][^#]{0,120}?)(?: #(?P<mark>[0-9a-f]{6}))?"
+    r"(?P<name>(?P<kind>cuda|xpu):\d{1,3}) (?P<what>[^#@\s][^#@]{0,120}?)"
+    rf"(?: #(?P<mark>[0-9a-f]{{6}}))?(?: @(?P<worker>{_WORKER}))?"
+    rf"|(?P<cpu>cpu) @(?P<where>{_WORKER})"
 )
 
 _DECORATION = re.compile(r"\((?:R|TM|C)\)| Graphics$", re.IGNORECASE)
@@ -27,10 +35,10 @@ _DECORATION = re.compile(r"\((?:R|TM|C)\)| Graphics$", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Device:
-    """A device that torch can use now."""
+    """A device that torch can use now, in this process or in a worker's."""
 
     name: str
-    """What `torch.device` takes: "cpu", "cuda:0", "xpu:1"."""
+    """What `torch.device` takes: "cpu", "cuda:0", "xpu:1"; with "@worker" behind it, a worker's."""
     label: str
     """The maker's name of the card, for people."""
     identity: str | None = None
@@ -41,7 +49,12 @@ class Device:
     @property
     def kind(self) -> str:
         """ "cuda", "xpu" or "cpu"."""
-        return self.name.partition(":")[0]
+        return self.name.partition("@")[0].partition(":")[0]
+
+    @property
+    def worker(self) -> str:
+        """The worker that has it; "" if this process has it."""
+        return self.name.partition("@")[2]
 
     @property
     def stable_name(self) -> str:
@@ -49,7 +62,8 @@ class Device:
 
         Where torch gives no identity, the number has to do.
         """
-        return self.name if self.identity is None else f"{self.kind}@{self.identity}"
+        known = self.identity is not None and not self.worker
+        return f"{self.kind}@{self.identity}" if known else self.name
 
     @property
     def entry(self) -> str:
@@ -58,14 +72,17 @@ class Device:
         The mark at the end belongs to this one card, wherever it is counted; where torch gives
         no identity there is none.
         """
+        name = self.name.partition("@")[0]
+        where = f" @{self.worker}" if self.worker else ""
         if self.kind == CPU:
-            return self.name
-        return f"{self.name} {self._what}" + (f" #{self._mark}" if self._mark else "")
+            return name + where
+        return f"{name} {self._what}" + (f" #{self._mark}" if self._mark else "") + where
 
     @property
     def _what(self) -> str:
         """The make and the memory: "Intel Arc A770 16 GB". Drivers keep some for themselves."""
-        label = " ".join(_DECORATION.sub("", self.label).replace("#", "").split()) or "card"
+        plain = _DECORATION.sub("", self.label).replace("#", "").replace("@", "")
+        label = " ".join(plain.split()) or "card"
         return label if self.memory is None else f"{label} {-(-self.memory // GIB)} GB"
 
     @property
@@ -80,8 +97,10 @@ class Device:
         Without a mark, make and memory have to do.
         """
         found = _ENTRY.fullmatch(text)
-        if found is None or found["kind"] != self.kind:
+        if found is None or (found["worker"] or found["where"] or "") != self.worker:
             return False
+        if (found["kind"] or found["cpu"]) != self.kind or self.kind == CPU:
+            return found["cpu"] == self.kind
         return found["mark"] == self._mark if found["mark"] else found["what"] == self._what
 
 
@@ -107,10 +126,11 @@ def find(request: str, available: Iterable[Device]) -> str | None:
         return CPU
     there = tuple(available)
     for device in there:
-        if request in (device.name, device.kind, device.stable_name):
+        kinds = (device.kind,) if not device.worker else ()
+        if request in (device.name, device.stable_name, *kinds):
             return device.name
     meant = [device for device in there if device.is_entry(request)]
-    same_number = [device for device in meant if request.startswith(f"{device.name} ")]
+    same_number = [one for one in meant if request.startswith(one.name.partition("@")[0] + " ")]
     # Of equal cards without a mark, only the number tells one from the other.
     if not same_number and len(meant) != 1:
         return None
@@ -173,5 +193,12 @@ def _cards(kind: str, backend: Any) -> list[Device]:
 
 
 def combo() -> list[str]:
-    """The choices of a "device" widget: "auto", then the entry of every device of this process."""
-    return [AUTO, *(device.entry for device in discover())]
+    """The choices of a "device" widget: "auto", this process's devices, its workers'."""
+    return [AUTO, *(device.entry for device in (*discover(), *of_workers()))]
+
+
+def of_workers() -> tuple[Device, ...]:
+    """The devices of this process's workers."""
+    from . import workers
+
+    return workers.devices()

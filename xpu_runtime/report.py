@@ -3,13 +3,14 @@
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from enum import Enum
 from typing import Any
 
 from . import VERSION
 from .devices import Device
 from .readable import Unreadable
-from .report_data import Report
+from .report_data import Report, WorkerReport
 from .report_devices import Capabilities, DeviceReport, Memory, PrimaryDevice
 from .seam import SeamState, SeamStatus
 
@@ -59,7 +60,23 @@ def as_text(report: Report) -> str:
     else:
         rows = {status.seam: _seam(status) for status in report.seams}
         sections.append("Changes to ComfyUI\n" + _rows(rows))
+    for worker in report.workers:
+        sections += _worker(worker)
     return "\n\n".join(sections) + "\n"
+
+
+def _worker(worker: WorkerReport) -> list[str]:
+    """The parts about a worker: what it is, its devices, and what is loaded on them."""
+    told = worker.told
+    about: dict[str, Any] = {"process": "none" if worker.process is None else str(worker.process)}
+    title = f"Worker {worker.name!r} for {worker.kind}\n"
+    if isinstance(told, Unreadable):
+        return [title + _rows({**about, "report": told})]
+    about |= {"Python": told.software.python, "torch": told.software.torch}
+    about |= {f"models on {device}": models for device, models in _loaded(told).items()}
+    parts = [title + _rows(about)]
+    own = [device for device in told.devices if device.name.startswith(worker.kind)]
+    return parts + [_device(replace(one, name=f"{one.name}@{worker.name}")) for one in own]
 
 
 def _device(device: DeviceReport) -> str:

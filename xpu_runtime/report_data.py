@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import host
+from . import host, workers
 from .memory import allocation_setting
 from .priority import HostArguments
 from .readable import Unreadable, readable
@@ -50,6 +50,20 @@ class Report:
     """How every change of the host stands now; None where nothing is changed."""
     measured: tuple[str, ...] = ()
     """What IPEX Optimize has measured in this process, in words."""
+    workers: "tuple[WorkerReport, ...]" = ()
+    """What each worker says of itself."""
+
+
+@dataclass(frozen=True)
+class WorkerReport:
+    """A worker, seen from the process that it works for."""
+
+    name: str
+    kind: str
+    process: int | None
+    """Its process id; None while it does not run."""
+    told: Report | Unreadable
+    """Its own report."""
 
 
 def collect(runtime: "Runtime", environ: Mapping[str, str] = os.environ) -> Report:
@@ -73,6 +87,7 @@ def collect(runtime: "Runtime", environ: Mapping[str, str] = os.environ) -> Repo
             loaded=readable(lambda: tuple(host.loaded_models())),
             seams=None if installation is None else tuple(installation.verify()),
             measured=_measured(),
+            workers=tuple(_of_worker(worker) for worker in workers.started()),
         )
     )
 
@@ -82,6 +97,11 @@ def _measured() -> tuple[str, ...]:
     state = sys.modules.get(f"{__package__}.optimizing.state")
     outcomes = [] if state is None else state.outcomes()
     return tuple(line for outcome in outcomes for line in outcome.lines)
+
+
+def _of_worker(worker: "workers.Worker") -> WorkerReport:
+    told = readable(worker.report)
+    return WorkerReport(worker.plan.name, worker.plan.kind, worker.process, told)
 
 
 def published(part: Any) -> Any:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from . import devices, host, server_hooks
+from . import devices, host, server_hooks, workers
 from .devices import Device, DeviceAbsentError
 from .log import LOGGER
 from .memory import MemoryReader, allocation_setting
@@ -74,6 +74,7 @@ def start(environ: Mapping[str, str] = os.environ) -> Runtime:
         disabled = names("COMFYUI_IPEX_DISABLE", environ)
         log_statuses(runtime.installation.install(disabled, required))
     server_hooks.attach(runtime)
+    workers.start(environ)
     return runtime
 
 

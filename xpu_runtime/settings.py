@@ -51,6 +51,13 @@ SETTINGS: tuple[Setting, ...] = (
         "error that says where to get it.",
     ),
     Setting(
+        "COMFYUI_IPEX_WORKERS",
+        "[name=]kind:interpreter, with commas",
+        "",
+        "Other Pythons whose devices this ComfyUI is to use too, for example "
+        "xpu:/opt/xpu/bin/python beside an NVIDIA card. The kind is xpu, cuda or cpu.",
+    ),
+    Setting(
         "COMFYUI_IPEX_HOST",
         "a ComfyUI version",
         "0.3.47",

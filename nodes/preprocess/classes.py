@@ -1,14 +1,14 @@
 """The preprocessor nodes: V1 classes over `preprocessor`, one for each row of the catalogue."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...xpu_runtime import devices, placement
+from ...xpu_runtime import devices, host, placement
 from ..inference import precision
 from ..select_device import TakesDevice, device_widget
 from .catalogue import METHODS
-from .loaded import Find
 from .method import Method, Option, WeightFile
 from .preprocessor import Preprocessor, Wishes, apply, defaults, holding
 from .running import Result
@@ -26,13 +26,20 @@ _HINTS = "The hints, for a ControlNet: as many as pictures came in."
 _ALL = "Any preprocessor of this extension; what can be set has its default."
 
 
-def _finder(download: bool) -> Find:
-    def find(file: WeightFile) -> Path:
+@dataclass(frozen=True)
+class Finder:
+    """Says where a weight file lies, and fetches it if need be and `download` allows it.
+
+    Its fields are all of it, so that a worker can do the same.
+    """
+
+    download: bool
+
+    def __call__(self, file: WeightFile) -> Path:
+        """The file's path. Raises what `weights.locate` raises."""
         from .weights import locate
 
-        return locate(file, download=download)
-
-    return find
+        return locate(file, download=self.download)
 
 
 def widget(option: Option) -> tuple[Any, dict[str, Any]]:
@@ -107,8 +114,8 @@ class _Node(TakesDevice):
 
 def prepared(method: Method, device: str, request: str, download: bool) -> Preprocessor:
     """`method` on the device that a widget names."""
-    chosen = placement.device_for(device, f"the preprocessor {method.title}")
-    return Preprocessor(method, chosen, request, _finder(download))
+    chosen = placement.choose(device, f"the preprocessor {method.title}", host.primary_device)
+    return Preprocessor(method, chosen.device, request, Finder(download))
 
 
 class _MethodNode(_Node):

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from ...xpu_runtime import devices, host
 from ...xpu_runtime.log import LOGGER
 from ...xpu_runtime.managed_model import resident
+from ...xpu_runtime.workers import Place, Resident
 from ..inference.dry_run import Cost, cost_of
 from ..inference.limits import FREE_SHARE, Limits, limits_of
 from ..inference.surroundings import of_this_node
 from ..inference.transfer import check_room
-from . import loaded
+from . import elsewhere, loaded
 from .geometry import Geometry, geometry
 from .loaded import Find, Loaded
 from .method import Method
@@ -45,12 +46,12 @@ class Preprocessor:
     """A method on a device; what PREPROCESSOR sockets carry."""
 
     method: Method
-    device: torch.device
+    device: torch.device | Place
     precision: str
     find: Find
     """Where its weight files lie; asked only for files that are not loaded."""
-    network: Loaded | None = None
-    """That of the default options, held here so that it stays loaded."""
+    network: Loaded | Resident | None = None
+    """That of the default options, held here so that it stays loaded; a worker holds its own."""
     own: bool = False
     """Whether that one is used, and not the one that all nodes share: it was optimised."""
 
@@ -72,7 +73,11 @@ def defaults(method: Method) -> dict[str, Any]:
 
 def holding(preprocessor: Preprocessor) -> Preprocessor:
     """The same, with the network of its default options loaded and held."""
-    return replace(preprocessor, network=_network(preprocessor, defaults(preprocessor.method)))
+    known = preprocessor
+    if isinstance(known.device, Place):
+        resident = elsewhere.held(known.method, known.device, known.precision, known.find)
+        return replace(known, network=resident)
+    return replace(known, network=_network(known, defaults(known.method)))
 
 
 def _network(preprocessor: Preprocessor, options: Mapping[str, Any]) -> Loaded | None:
@@ -98,6 +103,8 @@ def apply(
     raises; the network is then off its device.
     """
     method, device = preprocessor.method, preprocessor.device
+    if isinstance(device, Place):
+        return _applied_there(preprocessor, device, (images, wishes, dict(options), masks))
     images = images.to("cpu", torch.float32)
     masks = _checked_masks(method, images, masks)
     known = _network(preprocessor, options)
@@ -120,6 +127,15 @@ def apply(
             return _run(job, costs, images, masks, None)
         with resident(known.patcher, needed):
             return _run(job, costs, images, masks, known)
+
+
+def _applied_there(known: Preprocessor, place: Place, arguments: tuple[Any, ...]) -> Result:
+    if isinstance(known.network, Resident):
+        answer = place.worker.call(apply, known.network, *arguments)
+    else:
+        answer = elsewhere.applied(known.method, place, known.precision, known.find, *arguments)
+    assert isinstance(answer, Result)
+    return answer
 
 
 def _checked_masks(method: Method, images: Tensor, masks: Tensor | None) -> Tensor | None:

@@ -5,10 +5,10 @@ import weakref
 from pathlib import Path
 from typing import Any
 
-from ...xpu_runtime import host, placement
+from ...xpu_runtime import devices, host, placement
 from ..inference import precision
 from ..select_device import TakesDevice, device_widget
-from . import inpainting, loading, upscaler, upscaling
+from . import elsewhere, inpainting, loading, upscaler, upscaling
 from .plan import Wishes
 
 _LOADED: weakref.WeakValueDictionary[tuple[Any, ...], Any] = weakref.WeakValueDictionary()
@@ -71,12 +71,15 @@ class IpexUpscaleModelLoader(TakesDevice):
     def load(self, model_name: str, device: str, precision: str) -> tuple[Any]:
         """The model on the CPU, prepared for `device`. Raises `ModelFileError`."""
         path = Path(host.model_path(loading.FOLDER, model_name))
-        chosen = placement.device_for(device, "the upscale model")
-        key = (*_identity(path), str(chosen), precision)
+        chosen = placement.choose(device, "the upscale model", host.primary_device)
+        key = (*_identity(path), str(chosen.device), precision)
         found = _LOADED.get(key)
-        if found is None:
+        if found is None and chosen.place is not None:
+            own = self.load(model_name, devices.AUTO, precision)[0]
+            found = _LOADED[key] = elsewhere.placed(own, chosen.place, devices.AUTO)
+        elif found is None:
             found = loading.load(path)
-            upscaler.prepare(found, chosen, precision, functools.partial(loading.load, path))
+            upscaler.prepare(found, chosen.device, precision, functools.partial(loading.load, path))
             _LOADED[key] = found
         return (found,)
 
@@ -205,5 +208,5 @@ class IpexUpscaleModelInfo:
 
     def describe(self, upscale_model: Any) -> dict[str, Any]:
         """The text, for other nodes and for the node itself."""
-        text = "\n".join(upscaling.description(upscale_model))
+        text = "\n".join(upscaling.described(upscale_model))
         return {"ui": {"text": [text]}, "result": (text,)}

@@ -12,6 +12,7 @@ from ..inference.dry_run import Cost, cost_of
 from ..inference.limits import FREE_SHARE, Limits, limits_of
 from ..inference.surroundings import of_this_node
 from . import upscaler
+from .elsewhere import where_it_is
 from .plan import DoesNotFitError
 from .running import padded
 from .tiles import Canvas
@@ -21,6 +22,7 @@ from .upscaling import UnsuitableModelError
 RGB = 3
 
 
+@where_it_is
 def inpaint(descriptor: Any, images: Tensor, masks: Tensor) -> Tensor:
     """`images` [B, H, W, 1, 3 or 4] with what `masks` [B or 1, H, W] mark (above 0.5) filled in.
 

@@ -3,9 +3,9 @@
 from typing import Any
 
 from ...xpu_runtime import devices, host
-from ...xpu_runtime.placement import Placed, choose, choose_offload
+from ...xpu_runtime.placement import Placed, choose, choose_offload, offload_of
 from ..select_device import SelectsDevice, device_widget, offload_widget, shown
-from . import upscaler
+from . import elsewhere, upscaler
 
 _NAME = "the upscale model"
 
@@ -34,7 +34,11 @@ class IpexSelectDeviceUpscaler(SelectsDevice):
     ) -> dict[str, Any]:
         """A descriptor of the same model whose network loads on `device`."""
         chosen = choose(device, _NAME, host.primary_device)
+        if chosen.place is not None:
+            own, warning = offload_of(offload_device, chosen.place, _NAME)
+            proxy = elsewhere.placed(upscale_model, chosen.place, own)
+            return shown(Placed(proxy, chosen.place, own, tuple(filter(None, (warning,)))))
         kept = choose_offload(offload_device, _NAME, host.offload_device())
-        result = upscaler.placed(upscale_model, chosen.device, kept.device)
+        result = upscaler.placed(elsewhere.own(upscale_model), chosen.device, kept.device)
         warnings = tuple(one.warning for one in (chosen, kept) if one.warning)
         return shown(Placed(result, chosen.device, kept.device, warnings))

@@ -82,6 +82,32 @@ def _manage(
     return known
 
 
+def manage(
+    descriptor: Any,
+    device: torch.device,
+    offload_device: torch.device | None,
+    request: str,
+    again: Callable[[], Any] | None,
+) -> Any:
+    """`descriptor`, whose hooks are attached, under the host's memory management on `device`."""
+    patcher = managed_model.managed(descriptor.model, device, offload_device)
+    _manage(descriptor, patcher, request, again)
+    return descriptor
+
+
+def known_of(descriptor: Any) -> Upscaler | None:
+    """What is known about `descriptor`; None for a model of another loader."""
+    return getattr(descriptor, _ATTRIBUTE, None)
+
+
+def run_network(descriptor: Any, inputs: tuple[Any, ...]) -> Any:
+    """The network's own answer to `inputs`, which may be on any device; on the model's."""
+    known = upscaler_of(descriptor)
+    moved = (one.to(known.device) if isinstance(one, Tensor) else one for one in inputs)
+    with torch.inference_mode(), managed_model.resident(known.patcher, 0):
+        return descriptor.model(*moved)
+
+
 def placed(descriptor: Any, device: torch.device, offload_device: torch.device | None) -> Any:
     """A descriptor of the same model for `device`, with weights of its own, in the same precision.
 
@@ -95,10 +121,8 @@ def placed(descriptor: Any, device: torch.device, offload_device: torch.device |
     # A copy of a model that is prepared has its hooks already.
     if known is None or known.again is not None:
         casting.attach(fresh.model)
-    patcher = managed_model.managed(fresh.model, device, offload_device)
     request, again = (precision.AUTO, None) if known is None else (known.request, known.again)
-    _manage(fresh, patcher, request, again)
-    return fresh
+    return manage(fresh, device, offload_device, request, again)
 
 
 def upscaler_of(descriptor: Any) -> Upscaler:

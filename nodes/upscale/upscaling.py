@@ -17,6 +17,7 @@ from ..inference.surroundings import of_this_node
 from ..inference.transfer import new_result
 from . import estimates, upscaler
 from .channels import passes, result_channels
+from .elsewhere import where_it_is
 from .halo import Halo
 from .masks import kept
 from .plan import DoesNotFitError, Plan, Wishes, choose
@@ -56,6 +57,7 @@ class Size:
         return max(1, round(height * factor)), max(1, round(width * factor))
 
 
+@where_it_is
 def upscale(
     descriptor: Any, images: Tensor, size: Size, wishes: Wishes, halo: int | None = None
 ) -> Tensor:
@@ -177,6 +179,12 @@ def resized(frame: Tensor, wanted: tuple[int, int], method: str) -> Tensor:
         frame.movedim(-1, 0)[None], wanted, mode=method, antialias=smooth
     )
     return result[0].movedim(0, -1).clamp_(0, 1)
+
+
+@where_it_is
+def described(descriptor: Any) -> list[str]:
+    """Lines about a model, for people. The model is loaded for the halo."""
+    return list(description(descriptor))
 
 
 def description(descriptor: Any) -> Iterator[str]:

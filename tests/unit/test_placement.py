@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 from comfyui_ipex.xpu_runtime import devices, host, placement
-from comfyui_ipex.xpu_runtime.placement.controlnet import CalledFromAnywhere, _moved
+from comfyui_ipex.xpu_runtime.placement.controlnet import CalledFromAnywhere
+from comfyui_ipex.xpu_runtime.placement.controlnet import moved as moved_to
 
 PRESENT = (devices.Device("xpu:0", "Intel Arc"), devices.Device("cpu", "CPU"))
 
@@ -82,7 +83,7 @@ def test_a_network_that_is_called_from_its_own_device_is_called_as_it_is() -> No
 def test_what_was_one_tensor_stays_one_on_the_other_device() -> None:
     """ControlNets' answers are scaled in place, once a tensor."""
     shared = torch.ones(2)
-    moved = _moved({"middle": [shared], "output": (shared, None, 3)}, torch.device("meta"), {})
+    moved = moved_to({"middle": [shared], "output": (shared, None, 3)}, torch.device("meta"), {})
     assert moved["middle"][0] is moved["output"][0]
     assert moved["middle"][0].device.type == "meta"
     assert moved["output"][1:] == (None, 3)

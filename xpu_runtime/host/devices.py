@@ -85,6 +85,13 @@ def vae_device() -> "torch.device":
     return comfy.model_management.vae_device()
 
 
+def vae_offload_device() -> "torch.device":
+    """Where the host keeps a VAE while it is not needed."""
+    import comfy.model_management
+
+    return comfy.model_management.vae_offload_device()
+
+
 def vae_dtype(device: "torch.device", supported: "Sequence[torch.dtype]") -> "torch.dtype":
     """What the host would compute in on `device` with a VAE that can compute in `supported`."""
     import comfy.model_management

@@ -1,6 +1,6 @@
 """The components of a workflow, placed on chosen devices. What is given is never changed."""
 
-from .choice import Choice, Placed, choose, choose_offload, device_for
+from .choice import Choice, Placed, choose, choose_offload, device_for, offload_of
 from .components import place_clip, place_model, place_vae
 from .controlnet import WITH_MODEL, place_controlnet
 from .patchers import copied
@@ -13,6 +13,7 @@ __all__ = [
     "choose_offload",
     "copied",
     "device_for",
+    "offload_of",
     "place_clip",
     "place_controlnet",
     "place_model",

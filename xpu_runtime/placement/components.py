@@ -4,6 +4,7 @@ import copy
 from typing import Any
 
 from .. import devices, host
+from . import elsewhere
 from .choice import Choice, Placed, choose, choose_offload, warned
 from .patchers import recast, retarget
 
@@ -15,6 +16,11 @@ def place_model(model: Any, request: str, offload: str = devices.AUTO) -> Placed
     Raises `ValueError` if `request` or `offload` is no device name.
     """
     chosen = choose(request, "the model", host.primary_device)
+    if chosen.place is not None:
+        raise ValueError(
+            f"A diffusion model cannot be placed on {chosen.place}, which is another process: it "
+            "would be called there in every step. Place its CLIP, VAE or ControlNet there instead."
+        )
     kept = choose_offload(offload, "the model", model.offload_device)
     placed = retarget(model, chosen.device, kept.device)
     if placed.load_device != model.load_device:
@@ -34,6 +40,9 @@ def place_clip(clip: Any, request: str, offload: str = devices.AUTO) -> Placed:
     `ValueError` if `request` or `offload` is no device name.
     """
     chosen = choose(request, "the text encoder", host.text_encoder_device)
+    clip = elsewhere.own_clip(clip)
+    if chosen.place is not None:
+        return elsewhere.place_clip(clip, chosen, offload)
     wrong = [
         str(dtype)
         for dtype in getattr(clip.cond_stage_model, "dtypes", ())
@@ -58,8 +67,11 @@ def place_vae(vae: Any, request: str, offload: str = devices.AUTO) -> Placed:
     Raises `ValueError` if `request` or `offload` is no device name, and the host's own error
     if there is no VAE in it.
     """
+    vae = elsewhere.own_vae(vae)
     vae.throw_exception_if_invalid()
     chosen = choose(request, "the VAE", host.vae_device)
+    if chosen.place is not None:
+        return elsewhere.place_vae(vae, chosen, offload)
     kept = choose_offload(offload, "the VAE", vae.patcher.offload_device)
     placed = copy.copy(vae)
     placed.device = chosen.device

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .. import devices, host
+from . import elsewhere
 from .choice import Choice, Placed, choose, choose_offload
 from .patchers import retarget
 
@@ -24,13 +25,13 @@ class CalledFromAnywhere:
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         """The network's answer, on the device of the first tensor that is passed."""
-        home = _device_in([*inputs, *named.values()])
+        home = device_in([*inputs, *named.values()])
         if home is None or home == self._device:
             return self._network(*inputs, **named)
         memo: dict[int, Any] = {}
-        sent = _moved((inputs, named), self._device, memo)
+        sent = moved((inputs, named), self._device, memo)
         answer = self._network(*sent[0], **sent[1])
-        return _moved(answer, home, {})
+        return moved(answer, home, {})
 
     def __getattr__(self, name: str) -> Any:
         """Everything else is the network's own."""
@@ -39,13 +40,14 @@ class CalledFromAnywhere:
         return getattr(self._network, name)
 
 
-def _device_in(values: Any) -> Any:
+def device_in(values: Any) -> Any:
+    """The device of the first tensor among `values`, or None if there is none."""
     import torch
 
     return next((value.device for value in values if isinstance(value, torch.Tensor)), None)
 
 
-def _moved(value: Any, device: Any, memo: dict[int, Any]) -> Any:
+def moved(value: Any, device: Any, memo: dict[int, Any]) -> Any:
     """`value` with every tensor in it on `device`; what was one tensor stays one."""
     import torch
 
@@ -56,9 +58,9 @@ def _moved(value: Any, device: Any, memo: dict[int, Any]) -> Any:
             memo[id(value)] = near.to(device)
         return memo[id(value)]
     if isinstance(value, list | tuple):
-        return type(value)(_moved(part, device, memo) for part in value)
+        return type(value)(moved(part, device, memo) for part in value)
     if isinstance(value, Mapping):
-        return {name: _moved(part, device, memo) for name, part in value.items()}
+        return {name: moved(part, device, memo) for name, part in value.items()}
     return value
 
 
@@ -73,6 +75,7 @@ def place_controlnet(
     T2I adapters and Control-LoRAs, which take the host's own device whenever they are applied.
     """
     chosen = _choice(request, model)
+    control = elsewhere.own_controlnet(control)
     network = getattr(control, "control_model_wrapped", None)
     placed = control.copy()
     if network is None:
@@ -82,6 +85,8 @@ def place_controlnet(
             f"A {type(control).__name__} cannot be placed on {chosen.device}: ComfyUI runs it on "
             f"{host.primary_device()} whenever it is applied. Set its device to 'auto'."
         )
+    if chosen.place is not None:
+        return elsewhere.place_controlnet(control, chosen, offload)
     kept = choose_offload(offload, "the ControlNet", network.offload_device)
     patcher = retarget(network, chosen.device, kept.device)
     placed.control_model_wrapped = patcher

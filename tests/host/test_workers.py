@@ -1,0 +1,295 @@
+"""Real servers on the CPU, with a worker whose process has an emulated XPU."""
+
+import json
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import hosts
+import models
+import numpy as np
+import processes
+import pytest
+import servers
+import websocket
+from comfyui_ipex.launcher.client import WorkflowError
+from servers import ComfyServer, Configuration
+
+pytestmark = [pytest.mark.host, pytest.mark.oldest_and_newest]
+
+WORKER = "xpu:0@worker"
+
+ENTRY = re.compile(r"xpu:0 Intel Arc A770 16 GB #[0-9a-f]{6} @worker")
+
+END_SECONDS = 30.0
+
+
+def with_a_worker(version: str) -> Configuration:
+    """A host on the CPU, in fp32, whose worker has one emulated A770. Two others cannot start."""
+    python = hosts.installed(version).python
+    emulated = f"xpu:{python} -m xpu_emulator --device a770 --"
+    others = f"nowhere=cpu:/nowhere/python, cardless=xpu:{python}"
+    settings = (("COMFYUI_IPEX_WORKERS", f"{emulated}, {others}"),)
+    return Configuration(version, ("--cpu", "--force-fp32"), settings=settings)
+
+
+@pytest.fixture(scope="module")
+def server(host_version: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
+    """One server for this module: a worker takes seconds to start."""
+    folder = tmp_path_factory.mktemp("workers") / host_version
+    started = ComfyServer(with_a_worker(host_version), folder, "")
+    started.client.upload_image("photo.png", models.photo())
+    yield started
+    started.close()
+
+
+def report(server: ComfyServer) -> dict[str, Any]:
+    """What /ipex/report says of the one worker."""
+    told = server.client.get_json("/ipex/report", format="json")
+    assert len(told["workers"]) == 1
+    return dict(told["workers"][0])
+
+
+def placed(*nodes: str) -> dict[str, Any]:
+    """The workflow whose components can all be placed, with these nodes' on the worker."""
+    workflow = servers.workflow("placed")
+    for node in nodes:
+        workflow[node]["inputs"]["device"] = WORKER
+    return workflow
+
+
+def difference(one: servers.Run, other: servers.Run) -> int:
+    """The largest, in steps of 8 bits."""
+    assert one.images[0].shape == other.images[0].shape
+    return int(np.abs(one.images[0].astype(int) - other.images[0].astype(int)).max())
+
+
+@pytest.fixture(scope="module")
+def expected(server: ComfyServer) -> servers.Run:
+    """What one process makes of the workflow."""
+    return server.run(placed())
+
+
+def test_a_picture_made_with_a_worker_is_that_of_one_process(
+    server: ComfyServer, expected: servers.Run
+) -> None:
+    clip, vae, controlnet, upscaler = "5", "6", "8", "10"
+    run = server.run(placed(clip, vae, controlnet, upscaler))
+    assert {clip, vae, controlnet, upscaler} <= set(run.executed)
+    assert difference(run, expected) <= 1
+    loaded = report(server)["told"]["loaded"]
+    networks = {row["name"] for row in loaded if row["device"] == "xpu:0"}
+    assert {"SD1ClipModel", "TAESD", "ControlNet", "RRDBNet"} <= networks
+
+
+def test_weights_may_wait_on_the_workers_cpu_or_nowhere_else(
+    server: ComfyServer, expected: servers.Run
+) -> None:
+    workflow = placed("5", "6", "10")
+    for node in ("5", "6", "10"):
+        workflow[node]["inputs"]["offload_device"] = "cpu"
+    assert difference(server.run(workflow), expected) <= 1
+
+
+def test_every_select_device_lists_the_workers_devices(server: ComfyServer) -> None:
+    nodes = ("", "CLIP", "VAE", "ControlNet", "Upscaler")
+    for name in (f"IpexSelectDevice{node}" for node in nodes):
+        described = server.client.get_json(f"/object_info/{name}")[name]
+        for names in (
+            described["input"]["required"]["device"][0],
+            described["input"]["optional"]["offload_device"][0],
+        ):
+            assert len([entry for entry in names if ENTRY.fullmatch(entry)]) == 1
+
+
+def test_an_entry_of_the_menu_means_the_workers_card(
+    server: ComfyServer, expected: servers.Run
+) -> None:
+    described = server.client.get_json("/object_info/IpexSelectDeviceVAE")["IpexSelectDeviceVAE"]
+    workflow = placed()
+    workflow["6"]["inputs"]["device"] = described["input"]["required"]["device"][0][-1]
+    run = server.run(workflow)
+    assert "6" in run.executed
+    assert difference(run, expected) <= 1
+    assert "which this machine does not have" not in server.log
+
+
+def test_a_worker_that_is_absent_means_auto_with_a_warning(
+    server: ComfyServer, expected: servers.Run
+) -> None:
+    workflow = placed()
+    workflow["6"]["inputs"]["device"] = "xpu:0 Intel Arc B580 12 GB @attic"
+    assert difference(server.run(workflow), expected) == 0
+    assert "the VAE is set to 'xpu:0 Intel Arc B580 12 GB @attic'" in server.log
+
+
+def test_a_worker_that_cannot_start_is_an_error_in_the_log_that_says_why(
+    server: ComfyServer,
+) -> None:
+    assert "The worker 'nowhere' cannot be started: '/nowhere/python' is no Python" in server.log
+    failed = re.search(r"The worker 'cardless' could not be started: (.*)", server.log)
+    assert failed is not None
+    assert "COMFYUI_IPEX_DEVICE=xpu" in failed[1] or "'xpu' was asked for" in failed[1]
+
+
+def test_a_diffusion_model_is_refused_by_name(server: ComfyServer) -> None:
+    with pytest.raises(WorkflowError, match="A diffusion model cannot be placed on xpu:0@worker"):
+        server.run(placed("4"))
+
+
+def text_lora(folder: Path) -> None:
+    """A LoRA on the first layers of CLIP-L, strong enough to be seen."""
+    import torch
+    from safetensors.torch import save_file
+
+    generator = torch.Generator().manual_seed(5)
+    weights = {}
+    for layer in range(2):
+        for part in ("q_proj", "v_proj"):
+            name = f"text_encoders.clip_l.transformer.text_model.encoder.layers.{layer}.self_attn"
+            weights[f"{name}.{part}.lora_down.weight"] = torch.randn(4, 768, generator=generator)
+            weights[f"{name}.{part}.lora_up.weight"] = torch.randn(768, 4, generator=generator)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(weights, folder / "text_lora.safetensors")
+
+
+def with_text_lora(workflow: dict[str, Any]) -> dict[str, Any]:
+    """The workflow with a LoRA on its text encoder, after Select Device (CLIP)."""
+    lora = {"clip": ["5", 0], "model": ["4", 0], "lora_name": "text_lora.safetensors"}
+    strengths = {"strength_model": 0.0, "strength_clip": 0.5}
+    workflow["30"] = {"class_type": "LoraLoader", "inputs": {**lora, **strengths}}
+    skip = {"class_type": "CLIPSetLastLayer"}
+    workflow["31"] = {**skip, "inputs": {"clip": ["30", 1], "stop_at_clip_layer": -2}}
+    for node in ("11", "12"):
+        workflow[node]["inputs"]["clip"] = ["31", 0]
+    return workflow
+
+
+def test_a_lora_and_a_layer_work_on_a_placed_text_encoder(
+    server: ComfyServer, expected: servers.Run
+) -> None:
+    assert server.server.command.base is not None
+    text_lora(server.server.command.base / "models" / "loras")
+    here = server.run(with_text_lora(placed()))
+    assert difference(here, expected) > 8
+    assert difference(server.run(with_text_lora(placed("5"))), here) <= 1
+    assert difference(server.run(placed("5")), expected) <= 1
+
+
+def test_comfyuis_own_nodes_take_the_proxies(server: ComfyServer) -> None:
+    def workflow(device: str) -> dict[str, Any]:
+        made = servers.workflow("placed")
+        for node in ("6", "10"):
+            made[node]["inputs"]["device"] = device
+        upscale = {"upscale_model": ["10", 0], "image": ["17", 0]}
+        tiles = {"tile_size": 128, "overlap": 32, "temporal_size": 64, "temporal_overlap": 8}
+        encode = {"pixels": ["13", 0], "vae": ["6", 0], **tiles}
+        decode = {"samples": ["40", 0], "vae": ["6", 0], **tiles}
+        kept = {key: made[key] for key in ("1", "6", "9", "10", "13")}
+        return kept | {
+            "40": {"class_type": "VAEEncodeTiled", "inputs": encode},
+            "17": {"class_type": "VAEDecodeTiled", "inputs": decode},
+            "18": {"class_type": "ImageUpscaleWithModel", "inputs": upscale},
+            "19": {**made["19"], "inputs": {**made["19"]["inputs"], "images": ["18", 0]}},
+        }
+
+    assert difference(server.run(workflow(WORKER)), server.run(workflow("auto"))) <= 1
+
+
+def test_preprocessors_run_on_a_worker(server: ComfyServer) -> None:
+    here = server.run(servers.workflow("preprocess"))
+    there = server.run(servers.workflow("preprocess", WORKER))
+    assert len(there.images) == len(here.images)
+    for ours, theirs in zip(here.images, there.images, strict=True):
+        # On the CPU OpenCV computes some of them; tests of workflows allow the same.
+        assert np.abs(ours.astype(int) - theirs.astype(int)).max() <= 2
+
+
+def test_the_report_tells_of_the_worker(server: ComfyServer) -> None:
+    told = report(server)
+    assert (told["name"], told["kind"]) == ("worker", "xpu")
+    assert told["process"] != server.server.process.pid
+    card = next(device for device in told["told"]["devices"] if device["name"] == "xpu:0")
+    assert card["memory"]["reading"]["total"] > 1 << 33
+    text = server.client.get("/ipex/report").decode()
+    assert "Worker 'worker' for xpu\n" in text
+    assert "xpu:0@worker: " in text
+
+
+def enlarging(seed: int) -> dict[str, Any]:
+    """A workflow that keeps the worker busy for a while, and is new for each `seed`."""
+    whole = placed("10")
+    scaled = {"image": ["13", 0], "upscale_method": "nearest-exact", "crop": "disabled"}
+    size = {"width": 256, "height": 128 + 8 * seed}
+    return {key: whole[key] for key in ("9", "10", "13")} | {
+        "50": {"class_type": "ImageScale", "inputs": {**scaled, **size}},
+        "18": {
+            "class_type": "IpexUpscaleImage",
+            "inputs": {"upscale_model": ["10", 0], "image": ["50", 0], "tile": 64, "batch": 1},
+        },
+        "19": {"class_type": "PreviewImage", "inputs": {"images": ["18", 0]}},
+    }
+
+
+def queued_until_progress(server: ComfyServer, workflow: dict[str, Any]) -> str:
+    """The id of a prompt that was queued, when it has told of progress."""
+    address = server.client.address.replace("http:", "ws:")
+    socket = websocket.create_connection(f"{address}/ws?clientId=progress", timeout=60)
+    try:
+        prompt = server.client.queue(workflow, "progress")
+        while True:
+            message = socket.recv()
+            if not isinstance(message, bytes) and json.loads(message)["type"] == "progress":
+                return prompt
+    finally:
+        socket.close()
+
+
+def test_progress_comes_back_and_an_interrupt_reaches_the_worker(server: ComfyServer) -> None:
+    prompt = queued_until_progress(server, enlarging(1))
+    server.client.post("/interrupt", b"", "application/json")
+    with pytest.raises(WorkflowError, match="error"):
+        server.client.wait(prompt, servers.RUN_SECONDS)
+    record = server.client.history(prompt)
+    assert record is not None
+    kinds = [kind for kind, _ in record["status"]["messages"]]
+    assert "execution_interrupted" in kinds
+    server.run(enlarging(0))
+
+
+def test_a_worker_that_is_killed_is_replaced_and_the_call_repeated(
+    server: ComfyServer, expected: servers.Run
+) -> None:
+    before = report(server)["process"]
+    prompt = queued_until_progress(server, enlarging(2))
+    os.kill(before, signal.SIGKILL)
+    server.client.wait(prompt, servers.RUN_SECONDS)
+    assert "It is started again, and the call is repeated once" in server.log
+    assert report(server)["process"] != before
+    workflow = placed("5", "6", "8", "10")
+    workflow["16"]["inputs"]["seed"] += 1
+    here = placed()
+    here["16"]["inputs"]["seed"] += 1
+    assert difference(server.run(workflow), server.run(here)) <= 1
+
+
+def test_nothing_listens_elsewhere_and_nothing_stays_when_the_host_is_killed(
+    server: ComfyServer,
+) -> None:
+    worker = report(server)["process"]
+    environment = Path(f"/proc/{worker}/environ").read_text()
+    found = re.search(r"COMFYUI_IPEX_WORKER_OF=([^\0]+)", environment)
+    assert found is not None
+    folder = found[1]
+    started = processes.of_folder(folder)
+    assert worker in started
+    assert processes.listening_elsewhere(list(started)) == []
+    assert Path(folder).stat().st_mode & 0o077 == 0
+    server.server.process.kill()
+    server.server.process.wait()
+    assert processes.gone(folder, END_SECONDS) == {}
+    assert not Path(folder).exists()
+    assert json.dumps(os.listdir("/dev/shm")).count("plasma") == 0

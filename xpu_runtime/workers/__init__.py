@@ -1,0 +1,87 @@
+"""Other processes with torch for another maker's cards, whose devices stand in our menus.
+
+`COMFYUI_IPEX_WORKERS` names interpreters. Each becomes an actor of a Ray cluster on this machine
+that this process owns; components that are placed on its devices become proxies here.
+"""
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..devices import Device
+from ..log import LOGGER
+from ..worker_plan import asked_for
+from .errors import NotOnWorkerError, WorkerError
+from .worker import Resident, Worker
+
+_workers: dict[str, Worker] = {}
+"""Those that could be started, by name."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A device of a worker."""
+
+    worker: Worker
+    device: str
+    """As the worker's own torch calls it: "xpu:0"."""
+
+    @property
+    def type(self) -> str:
+        """The kind of the device, as `torch.device` has it."""
+        return self.device.partition(":")[0]
+
+    def __str__(self) -> str:
+        """ "xpu:0@worker"."""
+        return f"{self.device}@{self.worker.plan.name}"
+
+
+def start(environ: Mapping[str, str] = os.environ) -> None:
+    """Start the workers that the settings ask for. One that fails is an error in the log.
+
+    Returns when all have told their devices. Raises `ValueError` if the setting cannot be read.
+    """
+    for plan in asked_for(environ):
+        if plan.name in _workers:
+            continue
+        began = time.monotonic()
+        worker = Worker(plan)
+        try:
+            worker.start()
+        except WorkerError as error:
+            LOGGER.error("comfyui-ipex: %s", error)
+            continue
+        _workers[plan.name] = worker
+        there = ", ".join(device.entry for device in worker.devices) or "no devices"
+        seconds = time.monotonic() - began
+        LOGGER.info("comfyui-ipex: worker %r in %.1f s: %s", plan.name, seconds, there)
+
+
+def started() -> tuple[Worker, ...]:
+    """Every worker of this process."""
+    return tuple(_workers.values())
+
+
+def devices() -> tuple[Device, ...]:
+    """The devices of all workers, named with "@" and their worker."""
+    return tuple(device for worker in _workers.values() for device in worker.devices)
+
+
+def place_of(name: str) -> Place:
+    """The place of a device that is named "xpu:0@worker". Raises `KeyError`."""
+    device, _, worker = name.partition("@")
+    return Place(_workers[worker], device)
+
+
+__all__ = [
+    "NotOnWorkerError",
+    "Place",
+    "Resident",
+    "Worker",
+    "WorkerError",
+    "devices",
+    "place_of",
+    "start",
+    "started",
+]

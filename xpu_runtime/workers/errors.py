@@ -1,0 +1,88 @@
+"""What goes wrong between this process and a worker, as a user reads it."""
+
+import builtins
+from dataclasses import dataclass
+
+from .. import host
+from ..errors import is_out_of_memory
+
+# Kinds of errors that may be raised with a text alone; others are raised as their nearest base.
+_PLAIN = (
+    "ArithmeticError",
+    "AssertionError",
+    "AttributeError",
+    "FileNotFoundError",
+    "ImportError",
+    "IndexError",
+    "KeyError",
+    "MemoryError",
+    "NotImplementedError",
+    "OSError",
+    "RuntimeError",
+    "TypeError",
+    "ValueError",
+    "ZeroDivisionError",
+)
+
+
+class WorkerError(RuntimeError):
+    """A worker that cannot be started, or that ended and could not be replaced."""
+
+
+class NotOnWorkerError(AttributeError):
+    """Something that cannot be done with what is placed on a worker."""
+
+    def __init__(self, owner: str, attribute: str, worker: str) -> None:
+        super().__init__(
+            f"{owner} is placed on the worker {worker!r}, which is another process: its "
+            f"{attribute!r} cannot be used here. Connect this node to what comes before Select "
+            "Device, or set that node's device to 'auto'."
+        )
+
+
+class RemoteTraceback(Exception):  # noqa: N818 (no error of its own: the cause of another one)
+    """A worker's own traceback, as the cause of the error that is raised here."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An error that a call met in a worker."""
+
+    nature: str
+    """ "memory", "interrupt" or "error"."""
+    kind: str
+    """The nearest of its classes that Python itself has."""
+    text: str
+    traceback: str
+
+
+def failure_of(error: BaseException, traceback: str) -> Failure:
+    """`error`, met in this worker, as it crosses to the host."""
+    nature = "error"
+    if host.is_interruption(error):
+        nature = "interrupt"
+    elif is_out_of_memory(error):
+        nature = "memory"
+    kinds = (kind.__name__ for kind in type(error).__mro__)
+    kind = next((name for name in kinds if name in _PLAIN), "RuntimeError")
+    return Failure(nature, kind, str(error), traceback)
+
+
+def raised_here(failure: Failure, where: str) -> BaseException:
+    """The exception that stands for `failure` in this process, of the same kind if possible.
+
+    Hosts try again with tiles on torch's own out-of-memory error, so it stays one.
+    """
+    if failure.nature == "interrupt":
+        return host.interruption()
+    text = f"{failure.text} (on the worker {where!r})"
+    error: BaseException
+    if failure.nature == "memory":
+        import torch
+
+        # torch before 2.5 has it under torch.cuda alone.
+        error = torch.cuda.OutOfMemoryError(text)
+    else:
+        error = getattr(builtins, failure.kind)(text)
+    error.__cause__ = RemoteTraceback(f"\n{failure.traceback}")
+    return error
