@@ -172,19 +172,18 @@ class Environment:
         The host's requirements are asked for again and torch's set overrides what packages say
         about torch, so that nothing which the host needs is replaced. Raises `SetupError`.
         """
-        files = (EXTENSION_REQUIREMENTS, tree / "requirements.txt", TORCH_SET)
-        inputs = "".join(path.read_text(encoding="utf-8") for path in files)
-        own, host, torch_set = map(str, files)
-        arguments = ["--override", torch_set, "-r", own, "-r", host]
-        self.install("extension", "This extension's requirements", arguments, inputs)
+        self._install_beside(tree, "extension", "This extension's requirements")
 
     def install_workers(self, tree: Path) -> None:
         """Install what talks to workers, after `install_extension`. Raises `SetupError`."""
+        self._install_beside(tree, "workers", "Ray, for workers", RAY)
+
+    def _install_beside(self, tree: Path, name: str, title: str, *packages: str) -> None:
         files = (EXTENSION_REQUIREMENTS, tree / "requirements.txt", TORCH_SET)
         inputs = "".join(path.read_text(encoding="utf-8") for path in files)
         own, host, torch_set = map(str, files)
-        arguments = [RAY, "--override", torch_set, "-r", own, "-r", host]
-        self.install("workers", "Ray, for workers", arguments, inputs)
+        arguments = [*packages, "--override", torch_set, "-r", own, "-r", host]
+        self.install(name, title, arguments, inputs)
 
     def probe(self, hardware: Hardware) -> TorchProbe:
         """Ask torch for its devices; the answer is remembered while nothing has changed.

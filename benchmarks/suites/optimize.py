@@ -38,7 +38,7 @@ def cases() -> list[Case]:
         given = (family, side)
         for name, measures, make in (
             ("IPEX Optimize", "a step as the node runs it by default", _node),
-            ("IPEX Optimize, then a LoRA", "the same after weights have changed", _with_lora),
+            ("IPEX Optimize and a LoRA", "the same after weights have changed", _with_lora),
             ("channels_last", "the bare network in the other memory layout", _channels_last),
             ("torch.compile", "torch's own whole-network compilation, reduce-overhead", _compiled),
             ("ipex.optimize", "Intel's archived extension, where it is installed", _ipex),
