@@ -8,29 +8,26 @@
 }:
 
 let
-  folder = "${comfyui-ipex-extension}/share/comfyui/custom_nodes/comfyui-ipex/benchmarks";
-  backend = lib.head comfyui-ipex.backends;
-  python = comfyui-ipex.environments.${backend};
+  folder = "${comfyui-ipex-extension}/share/comfyui/custom_nodes/comfyui-ipex";
+  # Tables and plots; without them it writes JSON and Markdown alone.
+  bundle = comfyui-ipex.withPythonPackages (ps: [
+    ps.jinja2
+    ps.matplotlib
+    ps.rich
+  ]);
+  backend = lib.head bundle.backends;
+  python = bundle.environments.${backend};
 in
 writeShellApplication {
   name = "ipex-benchmarks";
 
   text = ''
-    case "''${1:-}" in
-      preprocess | upscale) ;;
-      *)
-        echo "usage: ipex-benchmarks preprocess|upscale [options]" >&2
-        exit 2
-        ;;
-    esac
-    name=$1
-    shift
     COMFYUI_DIR="''${COMFYUI_DIR:-${comfyui-src}/share/comfyui}" \
-      exec ${python}/bin/python3 -B "${folder}/$name.py" "$@"
+      exec ${python}/bin/python3 -B "${folder}/ipex_benchmarks.py" "$@"
   '';
 
   meta = {
-    description = "Speed of comfyui-ipex against ComfyUI's own nodes, as ratios";
+    description = "Speed, memory and errors of a device, and of comfyui-ipex on it";
     inherit (comfyui-ipex-extension.meta) homepage license;
     platforms = [ "x86_64-linux" ];
   };

@@ -277,9 +277,9 @@ def test_ipex_is_there_for_who_asks(workspace: Workspace) -> None:
 
 
 def test_the_benchmarks_run_on_the_bundles_host(workspace: Workspace) -> None:
-    program = workspace.build("ipex-benchmarks") / "bin" / "ipex-benchmarks"
-    done = subprocess.run([str(program), "upscale", "--help"], capture_output=True, check=True)
-    assert b"--cases" in done.stdout
-    wrong = subprocess.run([str(program)], capture_output=True, check=False)
-    assert wrong.returncode == 2
-    assert b"usage: ipex-benchmarks" in wrong.stderr
+    program = str(workspace.build("ipex-benchmarks") / "bin" / "ipex-benchmarks")
+    listed = subprocess.run([program, "list"], capture_output=True, text=True, check=True)
+    assert "SD 1.5 UNet" in listed.stdout
+    wrong = subprocess.run([program, "--suite", "none"], capture_output=True, text=True, check=False)
+    assert wrong.returncode != 0
+    assert "There is no suite none" in wrong.stdout + wrong.stderr
