@@ -31,13 +31,16 @@ def guarded(node: Any) -> Any:
     if getattr(call, _GUARDED, None) is node:
         return node
     signature = inspect.signature(call)
+    rest = next(
+        (one.name for one in signature.parameters.values() if one.kind is one.VAR_KEYWORD), ""
+    )
     own = _judged_by(node)
 
     @functools.wraps(call)
     def checked(*arguments: Any, **named: Any) -> Any:
         given = dict(signature.bind(*arguments, **named).arguments)
         _ask(node, {name: given[name] for name in own if name in given})
-        check({**given, **given.pop("options", {})}, node.INPUT_TYPES(), own)
+        check({**given, **given.pop(rest, {})}, node.INPUT_TYPES(), own)
         return call(*arguments, **named)
 
     setattr(checked, _GUARDED, node)

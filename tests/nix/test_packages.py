@@ -280,6 +280,7 @@ def test_the_benchmarks_run_on_the_bundles_host(workspace: Workspace) -> None:
     program = str(workspace.build("ipex-benchmarks") / "bin" / "ipex-benchmarks")
     listed = subprocess.run([program, "list"], capture_output=True, text=True, check=True)
     assert "SD 1.5 UNet" in listed.stdout
-    wrong = subprocess.run([program, "--suite", "none"], capture_output=True, text=True, check=False)
+    unknown = [program, "--suite", "none"]
+    wrong = subprocess.run(unknown, capture_output=True, text=True, check=False)
     assert wrong.returncode != 0
     assert "There is no suite none" in wrong.stdout + wrong.stderr

@@ -91,6 +91,19 @@ def test_a_guarded_node_runs_as_before_and_judges_what_it_judged() -> None:
     assert Node().run("/etc", 5) == ("/etc", 5, {})
 
 
+def test_inputs_that_a_node_takes_together_are_checked_under_whatever_name() -> None:
+    class Together(Node):
+        FUNCTION = "together"
+
+        def together(self, **wishes: Any) -> dict[str, Any]:
+            return wishes
+
+    node = guarded(Together)
+    assert node().together(device="cpu", size=4) == {"device": "cpu", "size": 4}
+    with pytest.raises(InputError, match="`size` is 5"):
+        node().together(device="cpu", size=5)
+
+
 def test_every_node_of_this_extension_is_guarded() -> None:
     for name, node in nodes.NODE_CLASS_MAPPINGS.items():
         assert hasattr(getattr(node, node.FUNCTION), "__wrapped__"), name
