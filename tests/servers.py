@@ -78,6 +78,12 @@ class Run:
     """Ids of the nodes that were executed, not taken from the cache."""
     events: list[dict[str, Any]] = field(repr=False, default_factory=list)
 
+    def said(self, node: str) -> str:
+        """The text that a node showed on the page; "" if it showed none."""
+        shown = [event["data"] for event in self.events if event["type"] == "executed"]
+        texts = [(data["output"] or {}).get("text", []) for data in shown if data["node"] == node]
+        return "".join(part for text in texts for part in text)
+
 
 class ComfyServer:
     """One running server."""

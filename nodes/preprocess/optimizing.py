@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from ...xpu_runtime import managed_model
 from ...xpu_runtime.optimizing import Wishes, networks
 from ...xpu_runtime.placement import copied
+from ...xpu_runtime.workers import Place
 from ..inference import missing_ops
 from ..inference.precision import test_picture
 from . import loaded
@@ -26,6 +27,8 @@ def optimized(preprocessor: Preprocessor, wishes: Wishes) -> tuple[Preprocessor,
     Raises what finding, loading and the network raise, and what an interrupt raises.
     """
     method, options = preprocessor.method, defaults(preprocessor.method)
+    if isinstance(preprocessor.device, Place):
+        return preprocessor, f"{method.title}. {networks.ON_A_WORKER}"
     given = holding(preprocessor).network
     if given is None:
         return preprocessor, f"{method.title} has no network: nothing applies."

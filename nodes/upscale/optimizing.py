@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ...xpu_runtime.managed_model import resident
 from ...xpu_runtime.optimizing import Wishes, networks
 from ..inference.precision import test_picture
-from . import upscaler
+from . import elsewhere, upscaler
 from .masks import kept
 from .tiles import Needs
 
@@ -18,6 +18,8 @@ def optimized(descriptor: Any, wishes: Wishes) -> tuple[Any, str]:
 
     Raises what loading and the network raise, and what an interrupt raises.
     """
+    if elsewhere.own(descriptor) is not descriptor:
+        return descriptor, f"{descriptor.architecture.name}. {networks.ON_A_WORKER}"
     device = upscaler.upscaler_of(descriptor).device
     fresh = upscaler.placed(descriptor, device, None)
     known = upscaler.upscaler_of(fresh)

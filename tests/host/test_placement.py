@@ -75,14 +75,6 @@ def without_placing(workflow: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def said(run: Run, node: str) -> str:
-    """The text that a node showed."""
-    shown = [e["data"] for e in run.events if e["type"] == "executed"]
-    return "".join(
-        text for data in shown if data["node"] == node for text in data["output"]["text"]
-    )
-
-
 def distance(run: Run, expected: np.ndarray) -> int:
     """The largest difference to `expected`, in LSB."""
     return int(np.abs(run.images[0].astype(int) - expected).max())
@@ -129,14 +121,14 @@ def test_a_component_runs_on_its_device_and_the_picture_is_the_cpus(
     server, small = server_in(pool, host_version, mode), MODES[mode].small
     before, crossed = products(server), crossings(server)
     run = server.run(placed(small, **{component: "xpu:1"}))
-    assert said(run, COMPONENTS[component]) == "Runs on xpu:1."
+    assert run.said(COMPONENTS[component]) == "Runs on xpu:1."
     assert distance(run, on_the_cpu[small]) <= 1
     assert products(server)[1] > before[1], "nothing was computed on the second card"
     if component != "controlnet":  # on a card of its own, its hints and answers cross
         assert crossings(server) == crossed
     if mode == "normal":  # the other modes mean nothing to the CPU
         run = server.run(placed(small, **{component: "cpu"}))
-        assert said(run, COMPONENTS[component]) == "Runs on cpu."
+        assert run.said(COMPONENTS[component]) == "Runs on cpu."
         assert distance(run, on_the_cpu[small]) <= 1
     assert MODES[mode].log in server.log
 

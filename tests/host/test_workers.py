@@ -208,6 +208,19 @@ def test_preprocessors_run_on_a_worker(server: ComfyServer) -> None:
         assert np.abs(ours.astype(int) - theirs.astype(int)).max() <= 2
 
 
+def test_what_is_on_a_worker_is_not_optimised_and_the_node_says_so(
+    server: ComfyServer, expected: servers.Run
+) -> None:
+    workflow = placed("10")
+    wishes = {"backend": "auto", "channels_last": "on", "compile": "off"}
+    given = {"upscale_model": ["10", 0], **wishes, "fold": True, "verify": True}
+    workflow["50"] = {"class_type": "IpexOptimizeUpscaler", "inputs": given}
+    workflow["18"]["inputs"]["upscale_model"] = ["50", 0]
+    ran = server.run(workflow)
+    assert difference(ran, expected) <= 1
+    assert "runs on a worker" in ran.said("50")
+
+
 def test_the_report_tells_of_the_worker(server: ComfyServer) -> None:
     told = report(server)
     assert (told["name"], told["kind"]) == ("worker", "xpu")

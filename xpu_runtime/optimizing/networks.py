@@ -25,6 +25,9 @@ from .wishes import AUTO, NATIVE, OFF, Skipped, Variant, Wishes
 Run = Callable[[nn.Module, int], Tensor]
 """What a network makes of a test picture with sides of so many pixels."""
 
+ON_A_WORKER = "It runs on a worker, where nothing is measured: it stays as it was found."
+"""The report for what was placed on another process's device."""
+
 SIDES = (64, 192)
 """Pixels of the test pictures: what is kept is faster at both, since tiles come in all sizes."""
 
