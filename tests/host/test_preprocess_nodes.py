@@ -75,7 +75,7 @@ def workflow(methods: Mapping[str, Method], device: str, side: int) -> dict[str,
 def test_every_method_has_its_node_and_every_node_its_method() -> None:
     """A row of the catalogue is a node with a literal id, forever."""
     ours = {name for name in nodes.NODE_CLASS_MAPPINGS if name.endswith("Preprocessor")}
-    ours -= {"IpexLoadPreprocessor", "IpexApplyPreprocessor", "IpexAIOPreprocessor"}
+    ours -= {f"Ipex{verb}Preprocessor" for verb in ("Load", "Apply", "AIO", "Optimize")}
     assert ours == {node_id(method) for method in METHODS.values()}
 
 

@@ -8,32 +8,30 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import hosts
 import models
 import numpy as np
 import processes
 import pytest
 import servers
-import websocket
 from comfyui_ipex.launcher.client import WorkflowError
-from servers import ComfyServer, Configuration
+from servers import ComfyServer
+from worker_scenes import (
+    WORKER,
+    difference,
+    enlarging,
+    placed,
+    queued_until_progress,
+    report,
+    text_lora,
+    with_a_worker,
+    with_text_lora,
+)
 
 pytestmark = [pytest.mark.host, pytest.mark.oldest_and_newest]
-
-WORKER = "xpu:0@worker"
 
 ENTRY = re.compile(r"xpu:0 Intel Arc A770 16 GB #[0-9a-f]{6} @worker")
 
 END_SECONDS = 30.0
-
-
-def with_a_worker(version: str) -> Configuration:
-    """A host on the CPU, in fp32, whose worker has one emulated A770. Two others cannot start."""
-    python = hosts.installed(version).python
-    emulated = f"xpu:{python} -m xpu_emulator --device a770 --"
-    others = f"nowhere=cpu:/nowhere/python, cardless=xpu:{python}"
-    settings = (("COMFYUI_IPEX_WORKERS", f"{emulated}, {others}"),)
-    return Configuration(version, ("--cpu", "--force-fp32"), settings=settings)
 
 
 @pytest.fixture(scope="module")
@@ -44,27 +42,6 @@ def server(host_version: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
     started.client.upload_image("photo.png", models.photo())
     yield started
     started.close()
-
-
-def report(server: ComfyServer) -> dict[str, Any]:
-    """What /ipex/report says of the one worker."""
-    told = server.client.get_json("/ipex/report", format="json")
-    assert len(told["workers"]) == 1
-    return dict(told["workers"][0])
-
-
-def placed(*nodes: str) -> dict[str, Any]:
-    """The workflow whose components can all be placed, with these nodes' on the worker."""
-    workflow = servers.workflow("placed")
-    for node in nodes:
-        workflow[node]["inputs"]["device"] = WORKER
-    return workflow
-
-
-def difference(one: servers.Run, other: servers.Run) -> int:
-    """The largest, in steps of 8 bits."""
-    assert one.images[0].shape == other.images[0].shape
-    return int(np.abs(one.images[0].astype(int) - other.images[0].astype(int)).max())
 
 
 @pytest.fixture(scope="module")
@@ -140,34 +117,6 @@ def test_a_diffusion_model_is_refused_by_name(server: ComfyServer) -> None:
         server.run(placed("4"))
 
 
-def text_lora(folder: Path) -> None:
-    """A LoRA on the first layers of CLIP-L, strong enough to be seen."""
-    import torch
-    from safetensors.torch import save_file
-
-    generator = torch.Generator().manual_seed(5)
-    weights = {}
-    for layer in range(2):
-        for part in ("q_proj", "v_proj"):
-            name = f"text_encoders.clip_l.transformer.text_model.encoder.layers.{layer}.self_attn"
-            weights[f"{name}.{part}.lora_down.weight"] = torch.randn(4, 768, generator=generator)
-            weights[f"{name}.{part}.lora_up.weight"] = torch.randn(768, 4, generator=generator)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(weights, folder / "text_lora.safetensors")
-
-
-def with_text_lora(workflow: dict[str, Any]) -> dict[str, Any]:
-    """The workflow with a LoRA on its text encoder, after Select Device (CLIP)."""
-    lora = {"clip": ["5", 0], "model": ["4", 0], "lora_name": "text_lora.safetensors"}
-    strengths = {"strength_model": 0.0, "strength_clip": 0.5}
-    workflow["30"] = {"class_type": "LoraLoader", "inputs": {**lora, **strengths}}
-    skip = {"class_type": "CLIPSetLastLayer"}
-    workflow["31"] = {**skip, "inputs": {"clip": ["30", 1], "stop_at_clip_layer": -2}}
-    for node in ("11", "12"):
-        workflow[node]["inputs"]["clip"] = ["31", 0]
-    return workflow
-
-
 def test_a_lora_and_a_layer_work_on_a_placed_text_encoder(
     server: ComfyServer, expected: servers.Run
 ) -> None:
@@ -230,35 +179,6 @@ def test_the_report_tells_of_the_worker(server: ComfyServer) -> None:
     text = server.client.get("/ipex/report").decode()
     assert "Worker 'worker' for xpu\n" in text
     assert "xpu:0@worker: " in text
-
-
-def enlarging(seed: int) -> dict[str, Any]:
-    """A workflow that keeps the worker busy for a while, and is new for each `seed`."""
-    whole = placed("10")
-    scaled = {"image": ["13", 0], "upscale_method": "nearest-exact", "crop": "disabled"}
-    size = {"width": 256, "height": 128 + 8 * seed}
-    return {key: whole[key] for key in ("9", "10", "13")} | {
-        "50": {"class_type": "ImageScale", "inputs": {**scaled, **size}},
-        "18": {
-            "class_type": "IpexUpscaleImage",
-            "inputs": {"upscale_model": ["10", 0], "image": ["50", 0], "tile": 64, "batch": 1},
-        },
-        "19": {"class_type": "PreviewImage", "inputs": {"images": ["18", 0]}},
-    }
-
-
-def queued_until_progress(server: ComfyServer, workflow: dict[str, Any]) -> str:
-    """The id of a prompt that was queued, when it has told of progress."""
-    address = server.client.address.replace("http:", "ws:")
-    socket = websocket.create_connection(f"{address}/ws?clientId=progress", timeout=60)
-    try:
-        prompt = server.client.queue(workflow, "progress")
-        while True:
-            message = socket.recv()
-            if not isinstance(message, bytes) and json.loads(message)["type"] == "progress":
-                return prompt
-    finally:
-        socket.close()
 
 
 def test_progress_comes_back_and_an_interrupt_reaches_the_worker(server: ComfyServer) -> None:

@@ -21,7 +21,7 @@ NEEDED = {"__init__.py", "prestartup_script.py", "pyproject.toml", "requirements
 
 FOLDERS = {"benchmarks", "example_workflows", "locales", "nodes", "web", "xpu_runtime"}
 
-ALSO = {"README.md", "CHANGELOG.md", "ipex_benchmarks.py"}
+ALSO = {"README.md", "CHANGELOG.md", "SECURITY.md", "ipex_benchmarks.py"}
 
 PACKED_AS = "a-folder-of-another-name"
 """Nothing may depend on the folder's name."""

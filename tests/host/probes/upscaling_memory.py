@@ -44,7 +44,10 @@ SIDE = 192
 NAME = "mini_esrgan_x2.safetensors"
 CARD = xpu_emulator.current().devices[0]
 XPU = torch.device("xpu:0")
+# Kept to the end: the host lists its models' folders again whenever a name is checked.
+FOLDER = tempfile.TemporaryDirectory()
 folder_paths.add_model_folder_path("upscale_models", str(MODELS / "upscale_models"))
+folder_paths.add_model_folder_path("upscale_models", FOLDER.name)
 loaded = nodes.load_custom_node(EXTENSION)
 assert asyncio.run(loaded) if inspect.isawaitable(loaded) else loaded
 LOADER = nodes.NODE_CLASS_MAPPINGS["IpexUpscaleModelLoader"]
@@ -80,17 +83,15 @@ def five_runs_keep_nothing() -> dict[str, Any]:
 
 def another_file_of_the_same_name_is_another_model() -> list[bool]:
     """IS_CHANGED and the loader, for the same file, and for one that was written anew."""
-    with tempfile.TemporaryDirectory() as folder:
-        folder_paths.add_model_folder_path("upscale_models", folder)
-        path = Path(folder, "changing.safetensors")
-        shutil.copy(MODELS / "upscale_models" / NAME, path)
-        widgets = {"model_name": path.name, "device": "xpu:0", "precision": "fp32"}
-        first, model = LOADER.IS_CHANGED(**widgets), LOADER().load(**widgets)[0]
-        again, same = LOADER.IS_CHANGED(**widgets), LOADER().load(**widgets)[0]
-        status = path.stat()
-        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1_000_000_000))
-        changed, other = LOADER.IS_CHANGED(**widgets), LOADER().load(**widgets)[0]
-        return [first == again, model is same, first != changed, model is not other]
+    path = Path(FOLDER.name, "changing.safetensors")
+    shutil.copy(MODELS / "upscale_models" / NAME, path)
+    widgets = {"model_name": path.name, "device": "xpu:0", "precision": "fp32"}
+    first, model = LOADER.IS_CHANGED(**widgets), LOADER().load(**widgets)[0]
+    again, same = LOADER.IS_CHANGED(**widgets), LOADER().load(**widgets)[0]
+    status = path.stat()
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1_000_000_000))
+    changed, other = LOADER.IS_CHANGED(**widgets), LOADER().load(**widgets)[0]
+    return [first == again, model is same, first != changed, model is not other]
 
 
 def lama() -> Any:
@@ -98,10 +99,8 @@ def lama() -> Any:
     (architecture,) = (
         a for a in map(ARCHITECTURE, MAIN_REGISTRY.architectures()) if a.id == "LaMa"
     )
-    with tempfile.TemporaryDirectory() as folder:
-        folder_paths.add_model_folder_path("upscale_models", folder)
-        save_file(weights(architecture), Path(folder, "lama.safetensors"))
-        return LOADER().load("lama.safetensors", "xpu:0", "fp32")[0]
+    save_file(weights(architecture), Path(FOLDER.name, "lama.safetensors"))
+    return LOADER().load("lama.safetensors", "xpu:0", "fp32")[0]
 
 
 class Ballast(torch.nn.Module):

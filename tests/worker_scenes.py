@@ -1,0 +1,100 @@
+"""Workflows whose parts are placed on a worker, and the servers that have one."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import hosts
+import numpy as np
+import servers
+import websocket
+from servers import ComfyServer, Configuration
+
+WORKER = "xpu:0@worker"
+
+
+def with_a_worker(version: str) -> Configuration:
+    """A host on the CPU, in fp32, whose worker has one emulated A770. Two others cannot start."""
+    python = hosts.installed(version).python
+    emulated = f"xpu:{python} -m xpu_emulator --device a770 --"
+    others = f"nowhere=cpu:/nowhere/python, cardless=xpu:{python}"
+    settings = (("COMFYUI_IPEX_WORKERS", f"{emulated}, {others}"),)
+    return Configuration(version, ("--cpu", "--force-fp32"), settings=settings)
+
+
+def report(server: ComfyServer) -> dict[str, Any]:
+    """What /ipex/report says of the one worker."""
+    told = server.client.get_json("/ipex/report", format="json")
+    assert len(told["workers"]) == 1
+    return dict(told["workers"][0])
+
+
+def placed(*nodes: str) -> dict[str, Any]:
+    """The workflow whose components can all be placed, with these nodes' on the worker."""
+    workflow = servers.workflow("placed")
+    for node in nodes:
+        workflow[node]["inputs"]["device"] = WORKER
+    return workflow
+
+
+def difference(one: servers.Run, other: servers.Run) -> int:
+    """The largest, in steps of 8 bits."""
+    assert one.images[0].shape == other.images[0].shape
+    return int(np.abs(one.images[0].astype(int) - other.images[0].astype(int)).max())
+
+
+def text_lora(folder: Path) -> None:
+    """A LoRA on the first layers of CLIP-L, strong enough to be seen."""
+    import torch
+    from safetensors.torch import save_file
+
+    generator = torch.Generator().manual_seed(5)
+    weights = {}
+    for layer in range(2):
+        for part in ("q_proj", "v_proj"):
+            name = f"text_encoders.clip_l.transformer.text_model.encoder.layers.{layer}.self_attn"
+            weights[f"{name}.{part}.lora_down.weight"] = torch.randn(4, 768, generator=generator)
+            weights[f"{name}.{part}.lora_up.weight"] = torch.randn(768, 4, generator=generator)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(weights, folder / "text_lora.safetensors")
+
+
+def with_text_lora(workflow: dict[str, Any]) -> dict[str, Any]:
+    """The workflow with a LoRA on its text encoder, after Select Device (CLIP)."""
+    lora = {"clip": ["5", 0], "model": ["4", 0], "lora_name": "text_lora.safetensors"}
+    strengths = {"strength_model": 0.0, "strength_clip": 0.5}
+    workflow["30"] = {"class_type": "LoraLoader", "inputs": {**lora, **strengths}}
+    skip = {"class_type": "CLIPSetLastLayer"}
+    workflow["31"] = {**skip, "inputs": {"clip": ["30", 1], "stop_at_clip_layer": -2}}
+    for node in ("11", "12"):
+        workflow[node]["inputs"]["clip"] = ["31", 0]
+    return workflow
+
+
+def enlarging(seed: int) -> dict[str, Any]:
+    """A workflow that keeps the worker busy for a while, and is new for each `seed`."""
+    whole = placed("10")
+    scaled = {"image": ["13", 0], "upscale_method": "nearest-exact", "crop": "disabled"}
+    size = {"width": 256, "height": 128 + 8 * seed}
+    return {key: whole[key] for key in ("9", "10", "13")} | {
+        "50": {"class_type": "ImageScale", "inputs": {**scaled, **size}},
+        "18": {
+            "class_type": "IpexUpscaleImage",
+            "inputs": {"upscale_model": ["10", 0], "image": ["50", 0], "tile": 64, "batch": 1},
+        },
+        "19": {"class_type": "PreviewImage", "inputs": {"images": ["18", 0]}},
+    }
+
+
+def queued_until_progress(server: ComfyServer, workflow: dict[str, Any]) -> str:
+    """The id of a prompt that was queued, when it has told of progress."""
+    address = server.client.address.replace("http:", "ws:")
+    socket = websocket.create_connection(f"{address}/ws?clientId=progress", timeout=60)
+    try:
+        prompt = server.client.queue(workflow, "progress")
+        while True:
+            message = socket.recv()
+            if not isinstance(message, bytes) and json.loads(message)["type"] == "progress":
+                return prompt
+    finally:
+        socket.close()
