@@ -1,6 +1,6 @@
 """Select Device: where a component runs."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from ..xpu_runtime import devices, placement
 from ..xpu_runtime.placement import WITH_MODEL, Placed
@@ -54,6 +54,20 @@ class SelectsDevice:
     FUNCTION = "select"
     SEARCH_ALIASES = ["device", "gpu", "xpu", "intel arc", "cuda", "cpu"]
 
+    COMPONENT: ClassVar[tuple[str, str]]
+    """The name and the tooltip of the input that is placed, which is of the type returned."""
+    RETURN_TYPES: ClassVar[tuple[str]]
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (the host's name)
+        """The component, and the widgets."""
+        name, tooltip = cls.COMPONENT
+        component = (cls.RETURN_TYPES[0], {"tooltip": tooltip})
+        return {
+            "required": {name: component, "device": device_widget()},
+            "optional": {"offload_device": offload_widget()},
+        }
+
     @classmethod
     def VALIDATE_INPUTS(  # noqa: N802 (the host's name)
         cls, device: str, offload_device: str = devices.AUTO
@@ -69,17 +83,9 @@ class IpexSelectDevice(SelectsDevice):
         "Runs a diffusion model on a device of your choice: the CPU, an NVIDIA card or an Intel "
         "GPU. The input model is not changed, so other branches of the workflow keep theirs."
     )
+    COMPONENT = ("model", "The diffusion model to place.")
     RETURN_TYPES = ("MODEL",)
     OUTPUT_TOOLTIPS = ("The same model, set to run on the chosen device.",)
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (the host's name)
-        """The widgets."""
-        model = ("MODEL", {"tooltip": "The diffusion model to place."})
-        return {
-            "required": {"model": model, "device": device_widget()},
-            "optional": {"offload_device": offload_widget()},
-        }
 
     def select(self, model: Any, device: str, offload_device: str = devices.AUTO) -> dict[str, Any]:
         """A clone of `model` (a ModelPatcher) whose load device is `device`."""
@@ -93,17 +99,9 @@ class IpexSelectDeviceCLIP(SelectsDevice):
         "Runs a text encoder on a device of your choice. The conditioning that it makes can be "
         "used with models on any device. The input text encoder is not changed."
     )
+    COMPONENT = ("clip", "The text encoder to place.")
     RETURN_TYPES = ("CLIP",)
     OUTPUT_TOOLTIPS = ("The same text encoder, set to run on the chosen device.",)
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (the host's name)
-        """The widgets."""
-        clip = ("CLIP", {"tooltip": "The text encoder to place."})
-        return {
-            "required": {"clip": clip, "device": device_widget()},
-            "optional": {"offload_device": offload_widget()},
-        }
 
     def select(self, clip: Any, device: str, offload_device: str = devices.AUTO) -> dict[str, Any]:
         """A clone of `clip` whose load device is `device`."""
@@ -117,17 +115,9 @@ class IpexSelectDeviceVAE(SelectsDevice):
         "Runs a VAE on a device of your choice, in the data type that ComfyUI would use there. "
         "Latents may come from any device. The input VAE is not changed."
     )
+    COMPONENT = ("vae", "The VAE to place.")
     RETURN_TYPES = ("VAE",)
     OUTPUT_TOOLTIPS = ("The same VAE, set to run on the chosen device.",)
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (the host's name)
-        """The widgets."""
-        vae = ("VAE", {"tooltip": "The VAE to place."})
-        return {
-            "required": {"vae": vae, "device": device_widget()},
-            "optional": {"offload_device": offload_widget()},
-        }
 
     def select(self, vae: Any, device: str, offload_device: str = devices.AUTO) -> dict[str, Any]:
         """A copy of `vae` whose network loads on `device`."""
@@ -141,25 +131,24 @@ class IpexSelectDeviceControlNet(SelectsDevice):
         "Runs a ControlNet on the device of the model that it steers, or on one of its own. The "
         "input ControlNet is not changed."
     )
+    COMPONENT = ("control_net", "The ControlNet to place.")
     RETURN_TYPES = ("CONTROL_NET",)
     OUTPUT_TOOLTIPS = ("The same ControlNet, set to run on the chosen device.",)
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (the host's name)
-        """The widgets."""
-        control_net = ("CONTROL_NET", {"tooltip": "The ControlNet to place."})
-        names, options = device_widget()
+        """As for every component, and the model whose device can be chosen."""
+        inputs = super().INPUT_TYPES()
+        names, options = inputs["required"]["device"]
         tooltip = (
             f"{DEVICE_TOOLTIP} '{WITH_MODEL}' is the device of the connected model. On another "
             "device than the model's, hints and results are copied in every step."
         )
+        followed = ([names[0], WITH_MODEL, *names[1:]], {**options, "tooltip": tooltip})
         model = ("MODEL", {"tooltip": f"For '{WITH_MODEL}': the model, after its Select Device."})
         return {
-            "required": {
-                "control_net": control_net,
-                "device": ([names[0], WITH_MODEL, *names[1:]], {**options, "tooltip": tooltip}),
-            },
-            "optional": {"model": model, "offload_device": offload_widget()},
+            "required": {**inputs["required"], "device": followed},
+            "optional": {"model": model, **inputs["optional"]},
         }
 
     @classmethod

@@ -4,7 +4,7 @@ from typing import Any
 
 from ...xpu_runtime import devices, host
 from ...xpu_runtime.placement import Placed, choose, choose_offload, offload_of
-from ..select_device import SelectsDevice, device_widget, offload_widget, shown
+from ..select_device import SelectsDevice, shown
 from . import elsewhere, upscaler
 
 _NAME = "the upscale model"
@@ -17,17 +17,9 @@ class IpexSelectDeviceUpscaler(SelectsDevice):
         "Runs an upscale model of any loader on a device of your choice. The input model is not "
         "changed: the placed one has weights of its own."
     )
+    COMPONENT = ("upscale_model", "The upscale model to place.")
     RETURN_TYPES = ("UPSCALE_MODEL",)
     OUTPUT_TOOLTIPS = ("The same model, set to run on the chosen device.",)
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (the host's name)
-        """The widgets."""
-        model = ("UPSCALE_MODEL", {"tooltip": "The upscale model to place."})
-        return {
-            "required": {"upscale_model": model, "device": device_widget()},
-            "optional": {"offload_device": offload_widget()},
-        }
 
     def select(
         self, upscale_model: Any, device: str, offload_device: str = devices.AUTO
