@@ -96,7 +96,8 @@ def write_at_once(path: Path, text: str) -> None:
         os.chmod(draft, 0o644)
         os.replace(draft, path)
     except BaseException:
-        os.unlink(draft)
+        # An interrupt may come just after the draft took its place.
+        Path(draft).unlink(missing_ok=True)
         raise
 
 

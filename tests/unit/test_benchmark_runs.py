@@ -1,6 +1,7 @@
 """Benchmarks: real runs of the command on the CPU and on an emulated card, and their files."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -101,6 +102,21 @@ def test_a_run_that_is_ended_half_way_leaves_a_valid_file_with_what_it_had(tmp_p
     assert not data["complete"]
     assert data["results"]
     assert "interrupted" in path.with_suffix(".md").read_text()
+
+
+def test_an_interrupt_just_after_a_file_took_its_place_stays_an_interrupt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = os.replace
+
+    def replaced_and_interrupted(*arguments: Any) -> None:
+        replace(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", replaced_and_interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        record.write_at_once(tmp_path / "written.json", "{}")
+    assert [path.name for path in tmp_path.iterdir()] == ["written.json"]
 
 
 def test_speed_on_an_emulated_card_is_refused_and_memory_and_counts_are_not(
