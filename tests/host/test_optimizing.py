@@ -96,6 +96,37 @@ def test_patches_of_other_nodes_run_in_each_step(seen: dict[str, Any]) -> None:
 
 
 @pytest.fixture(scope="module")
+def compiled(host_version: str) -> dict[str, Any]:
+    """What the probe of compiled blocks saw, on the CPU."""
+    host = hosts.installed(host_version)
+    arguments = (str(REPOSITORY), str(models.written()), "--cpu", "--use-pytorch-cross-attention")
+    return dict(probes.ask(host, "compiling", *arguments, settings={"OMP_NUM_THREADS": "1"}))
+
+
+def test_blocks_are_compiled_once_for_all_sizes_and_loras(compiled: dict[str, Any]) -> None:
+    """By torch's own counter, in ComfyUI's own UNet."""
+    found = compiled["blocks_are_compiled_once"]
+    assert found["same"] == dict.fromkeys(found["same"], True)
+    assert len(found["same"]) == 7
+    assert found["lora does something"]
+    assert found["sizes"] == [2, 2, 2, 2], "a norm, a transformer"
+    assert found["lora"] == 2
+    assert found["left"] == 0
+
+
+def test_a_compiler_that_fails_is_a_reason_and_no_error(compiled: dict[str, Any]) -> None:
+    found = compiled["a_compiler_that_fails_is_a_reason"]
+    assert found["measured, same"]
+    assert found["unmeasured, same"]
+    assert "kept: as found." in found["measured"]
+    assert "blocks: not used: BackendCompilerFailed" in found["measured"]
+    assert "No working C++ compiler found" in found["measured"]
+    assert "Not measured, as asked: each step will run with blocks." in found["unmeasured"]
+    assert len(found["log"]) == 1
+    assert any("float32: not measured; kept: as found." in line for line in found["XPU Report"])
+
+
+@pytest.fixture(scope="module")
 def networks(host_version: str) -> dict[str, Any]:
     """What the probe of upscalers and preprocessors saw."""
     host = hosts.installed(host_version)

@@ -194,8 +194,6 @@ def _measured(
             if found[-1] > trial.LONG_STEP:
                 break
     except TROUBLE as error:
-        text = str(error).strip().splitlines() or [""]
-        problem = f"{type(error).__name__}: {text[0][:200]}"
-        return 1.0, Tried(Variant(), float("inf"), problem=problem)
+        return 1.0, Tried(Variant(), float("inf"), problem=trial.problem_of(error))
     error = trial.error_of(result, reference)
     return min(found), Tried(Variant(), min(own), error, preparing)
