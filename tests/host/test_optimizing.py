@@ -7,11 +7,24 @@ from typing import Any
 
 import hosts
 import models
+import numpy as np
 import probes
 import pytest
+import servers
 from conftest import REPOSITORY
+from servers import Configuration, ServerPool
 
 pytestmark = [pytest.mark.host, pytest.mark.oldest_and_newest]
+
+DEFAULTS = {
+    "backend": "auto",
+    "dtype": "auto",
+    "channels_last": "auto",
+    "compile": "auto",
+    "mode": "auto",
+    "fold": True,
+    "verify": True,
+}
 
 CARD = ("-m", "xpu_emulator", "--device", "a770", "--")
 
@@ -93,6 +106,31 @@ def test_patches_of_other_nodes_run_in_each_step(seen: dict[str, Any]) -> None:
     found = seen["code_of_other_nodes_is_run_in_each_step"]
     assert found["each"] > 0
     assert found["twice"]
+
+
+def optimised(lora_after: bool, **wishes: Any) -> dict[str, Any]:
+    """The workflow `lora` with IPEX Optimize before or after its LoRA."""
+    workflow = servers.workflow("lora")
+    loader, sampler = workflow["9"]["inputs"], workflow["6"]["inputs"]
+    taken, user = (loader["model"], loader) if lora_after else (sampler["model"], sampler)
+    user["model"] = ["10", 0]
+    inputs = {**DEFAULTS, "model": taken, "latent_image": ["5", 0], **wishes}
+    workflow["10"] = {"class_type": "IpexOptimize", "inputs": inputs}
+    return workflow
+
+
+def test_a_lora_before_or_after_gives_the_cpus_picture(pool: ServerPool, host_version: str) -> None:
+    """Through a real server, in fp32. What is measured is not known before, and must not show."""
+    plain = servers.without_our_nodes(servers.workflow("lora"))
+    wanted = pool.get(Configuration(host_version)).run(plain).images[0].astype(int)
+    server = pool.get(servers.on_device(host_version, "xpu"))
+    for lora_after in (True, False):
+        applied = server.run(optimised(lora_after, channels_last="on", verify=False))
+        assert "each step will run with channels_last." in applied.said("10")
+        measured = server.run(optimised(lora_after))
+        assert "ms a step as found; kept: " in measured.said("10")
+        for run in (applied, measured):
+            assert np.abs(run.images[0].astype(int) - wanted).max() <= 1
 
 
 @pytest.fixture(scope="module")
