@@ -66,7 +66,8 @@ def test_a_partially_loaded_model_runs_as_found_and_the_report_says_so(
     seen: dict[str, Any],
 ) -> None:
     found = seen["a_partially_loaded_model_is_left_alone"]
-    del found["text"]
+    said = "Where that fails, or the model is loaded partially, steps run as found"
+    assert said in found.pop("text"), "unmeasured, it claims nothing yet"
     assert found == {
         "same": True,
         "applied": False,
