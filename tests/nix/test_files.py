@@ -46,7 +46,12 @@ def test_the_flake_shows_its_outputs(workspace: Workspace) -> None:
     )
     system = "x86_64-linux"
     assert set(shown["apps"][system]) >= {"comfyui-cuda", "comfyui-ipex", "comfyui-xpu", "default"}
-    assert set(shown["packages"][system]) >= {"comfyui-src", "comfyui-ipex", "ipex-benchmarks"}
+    assert set(shown["packages"][system]) >= {
+        "comfyui-cuda-worker-xpu",
+        "comfyui-ipex",
+        "comfyui-src",
+        "ipex-benchmarks",
+    }
     assert set(shown["checks"][system]) == {"formatting", "lints", "module", "package", "vm"}
     assert set(shown["nixosModules"]) == {"default", "ollama-ipex"}
     assert shown["homeModules"] and shown["overlays"]["default"] and shown["templates"]["default"]
