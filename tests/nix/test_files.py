@@ -69,7 +69,9 @@ def test_checks_that_need_no_network_build(workspace: Workspace) -> None:
     workspace.nix("nix", "build", "--no-link", *wanted, *workspace.overrides)
 
 
-@pytest.mark.parametrize("name", ["comfyui-ipex", "comfyui-cuda", "comfyui-xpu"])
+@pytest.mark.parametrize(
+    "name", ["comfyui-ipex", "comfyui-cuda", "comfyui-xpu", "comfyui-cuda-worker-xpu"]
+)
 def test_each_command_runs_from_the_flake(workspace: Workspace, name: str) -> None:
     flake = f"path:{workspace.project}#{name}"
     printed = workspace.nix("nix", "run", flake, *workspace.overrides, "--", "--help")
