@@ -223,7 +223,16 @@ METHODS = (
         ),
         networks={
             "": Network(
-                (WeightFile("dhkim2810/MobileSAM", "mobile_sam.pt", "main", licence="Apache-2.0"),),
+                (
+                    WeightFile(
+                        "dhkim2810/MobileSAM",
+                        "mobile_sam.pt",
+                        "main",
+                        40728226,
+                        "6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
+                        licence="Apache-2.0",
+                    ),
+                ),
                 load,
                 half=False,  # points are places of up to 1024 pixels, which bf16 rounds to eights
             )
