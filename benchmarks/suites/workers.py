@@ -72,10 +72,8 @@ def _call(size: int, place: Place) -> Trial:
             before = _held(worker)
             for _ in range(_GROWTH_CALLS):
                 there_and_back()
-            grown = [
-                round(after - one, 1) for one, after in zip(before, _held(worker), strict=True)
-            ]
-            found |= dict(zip(("host grew MiB", "worker grew MiB"), grown, strict=True))
+            after = _held(worker)
+            found |= {f"{name} grew MiB": round(after[name] - before[name], 1) for name in before}
         return found
 
     return Trial(
@@ -88,6 +86,7 @@ def _call(size: int, place: Place) -> Trial:
 
 
 def _held(worker: Worker) -> dict[str, float]:
+    """MiB of both processes' own memory, by who it is."""
     if worker.process is None:
         raise RuntimeError("The worker has ended, so that its memory cannot be read.")
     return {"host": private_mib(os.getpid()), "worker": private_mib(worker.process)}
