@@ -71,6 +71,28 @@ def with_text_lora(workflow: dict[str, Any]) -> dict[str, Any]:
     return workflow
 
 
+def several(*nodes: str) -> dict[str, Any]:
+    """The workflow for three pictures, each with a hint of its own, ready to be sampled."""
+    workflow = placed(*nodes)
+    workflow["20"] = {"class_type": "ImageInvert", "inputs": {"image": ["13", 0]}}
+    for name, one, two in (("21", "13", "20"), ("22", "21", "13")):
+        inputs = {"image1": [one, 0], "image2": [two, 0]}
+        workflow[name] = {"class_type": "ImageBatch", "inputs": inputs}
+    workflow["14"]["inputs"]["pixels"] = ["22", 0]
+    workflow["15"]["inputs"]["image"] = ["22", 0]
+    return workflow
+
+
+def pipelined(*nodes: str, steps: int = 2, seed: int = 42, at_once: int = 1) -> dict[str, Any]:
+    """The workflow of `several` with Pipeline in place of KSampler, VAE Decode and the upscaler."""
+    workflow = several(*nodes)
+    own = {"vae": ["6", 0], "upscale_model": ["10", 0], "at_once": at_once}
+    inputs = workflow["16"]["inputs"] | own | {"steps": steps, "seed": seed}
+    workflow["40"] = {"class_type": "IpexPipeline", "inputs": inputs}
+    workflow["19"]["inputs"]["images"] = ["40", 0]
+    return {name: node for name, node in workflow.items() if name not in ("16", "17", "18")}
+
+
 def enlarging(seed: int) -> dict[str, Any]:
     """A workflow that keeps the worker busy for a while, and is new for each `seed`."""
     whole = placed("10")

@@ -40,6 +40,11 @@ def original(vae: Any) -> Any:
     return vars(vae)[_STATE][0] if _STATE in vars(vae) else vae
 
 
+def resident_of(vae: Any) -> Resident | None:
+    """What a worker keeps of `vae`; None if it is no proxy."""
+    return vars(vae)[_STATE][1] if _STATE in vars(vae) else None
+
+
 class _Sent:
     """Crosses as the VAE itself, without what only this process can use."""
 
@@ -72,6 +77,10 @@ def _proxy_class(base: Any) -> Any:
         def model_size(self) -> int:
             """Bytes of the weights, in the host's copy."""
             return int(original(self).model_size())
+
+        def is_dynamic(self) -> bool:
+            """Newer hosts ask whether this process moves its weights while it runs."""
+            return False
 
     def elsewhere(name: str) -> property:
         def missing(self: Any) -> Any:
