@@ -24,10 +24,11 @@ class WorkerActor:
         """
         os.chdir(setup["tree"])
         sys.path.insert(0, setup["tree"])
-        if not setup["threads"]:
-            # Ray has set it to 1 for this call, in which torch is imported: then everything that
-            # is computed on the processor would have one core.
-            os.environ.pop("OMP_NUM_THREADS", None)
+        # Ray has set it to 1 for this call, in which torch is imported: then everything that is
+        # computed on the processor would have one core.
+        os.environ.pop("OMP_NUM_THREADS", None)
+        if setup["threads"]:
+            os.environ["OMP_NUM_THREADS"] = setup["threads"]
         # The host parses the command line when it is imported, and this one is Ray's.
         sys.argv = ["main.py"]
         package = types.ModuleType(PACKAGE)
