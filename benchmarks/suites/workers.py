@@ -37,7 +37,7 @@ _GROWTH_CALLS = 200
 
 PICTURES = 6
 
-SIDE = 256
+SIDE = 128
 """Pixels. One step without a negative prompt takes about as long as decoding."""
 
 _ONE_THREAD = {"OMP_NUM_THREADS": "1"}
