@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ...xpu_runtime import host
@@ -33,6 +32,10 @@ class Job:
     def overlaps(self) -> bool:
         """Whether there is something to do here while a worker works."""
         return bool(self.finishing.workers) and len(self.parts) > 1
+
+
+UnderWay = collections.deque[tuple[Part, Product]]
+"""What was handed on and is not finished, in order."""
 
 
 @dataclass
@@ -87,8 +90,11 @@ class Unfinished:
 
 
 def _reference(value: Any) -> Callable[[], Any]:
-    """Models are not kept alive for this; lists and dictionaries cannot be referred to weakly."""
-    return (lambda: value) if isinstance(value, list | dict) else weakref.ref(value)
+    """Models are not kept alive for this; what has no weak references is."""
+    try:
+        return weakref.ref(value)
+    except TypeError:  # lists and dictionaries
+        return lambda: value
 
 
 def run(job: Job, work: Work) -> Seconds:
@@ -97,16 +103,16 @@ def run(job: Job, work: Work) -> Seconds:
     `work` then holds all that was done, and can be given to another run.
     """
     seconds, began = Seconds(), time.perf_counter()
-    under_way: collections.deque[tuple[Part, Product]] = collections.deque()
+    under_way: UnderWay = collections.deque()
     try:
         if not job.overlaps:
             for index in range(len(job.parts)):
                 _latent(job, work, index, seconds)
         for index in range(work.done, len(job.parts)):
             latent = _latent(job, work, index, seconds)
-            while under_way and (len(under_way) >= UNDER_WAY or under_way[0][1].advanced(False)):
+            while _moved_on(job, work, under_way, seconds) or len(under_way) >= UNDER_WAY:
                 _take_first(job, work, under_way, seconds)
-            under_way.append((job.parts[index], Product(job.finishing.steps, latent)))
+            under_way.append((job.parts[index], _handed_on(job, work, latent, seconds)))
         while under_way:
             _take_first(job, work, under_way, seconds)
     except BaseException as error:
@@ -125,13 +131,29 @@ def _latent(job: Job, work: Work, index: int, seconds: Seconds) -> Tensor:
     return work.latents[index]
 
 
-def _take_first(
-    job: Job, work: Work, under_way: "collections.deque[tuple[Part, Product]]", seconds: Seconds
-) -> None:
+def _handed_on(job: Job, work: Work, latent: Tensor, seconds: Seconds) -> Product:
+    """A part whose first step has begun; a step in this process is then done."""
+    began = time.perf_counter()
+    with _progress(job, work):
+        product = Product(job.finishing.steps, latent)
+    seconds.waiting += time.perf_counter() - began
+    return product
+
+
+def _moved_on(job: Job, work: Work, under_way: UnderWay, seconds: Seconds) -> bool:
+    """Begin next steps where the one before is done; whether the oldest part is finished."""
+    began = time.perf_counter()
+    with _progress(job, work):
+        finished = [product.advanced(wait=False) for _, product in under_way]
+    seconds.waiting += time.perf_counter() - began
+    return bool(finished) and finished[0]
+
+
+def _take_first(job: Job, work: Work, under_way: UnderWay, seconds: Seconds) -> None:
     """The oldest part's pictures; it stays under way if they cannot be had."""
     began = time.perf_counter()
     part, product = under_way[0]
-    with _progress(job, work), torch.inference_mode():
+    with _progress(job, work):
         product.advanced(wait=True)
         work.take(part, product.result())
     under_way.popleft()
@@ -145,12 +167,7 @@ def _progress(job: Job, work: Work) -> Any:
     return host.part_of_progress(at / steps, min(at + 1, steps) / steps)
 
 
-def _stop(
-    job: Job,
-    work: Work,
-    under_way: "collections.deque[tuple[Part, Product]]",
-    error: BaseException,
-) -> None:
+def _stop(job: Job, work: Work, under_way: UnderWay, error: BaseException) -> None:
     """Leave workers with nothing to do, and tell what is kept."""
     for _, product in reversed(under_way):
         product.abandon()

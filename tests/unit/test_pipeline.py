@@ -32,6 +32,15 @@ class Elsewhere:
         self.most = 0
         self.fails_at = fails_at
 
+    def at_once(self) -> Any:
+        """The same step, done as soon as it has begun."""
+
+        def step(latents: torch.Tensor) -> Any:
+            later = self(latents)
+            return finishing.Now(later.result())
+
+        return step
+
     def __call__(self, latents: torch.Tensor) -> Any:
         step, number = self, int(latents[0, 0])
 
@@ -105,6 +114,17 @@ def test_parts_of_several_and_steps_that_make_several_pictures_keep_their_order(
         found = torch.arange(first, first + 2 * part.count).reshape(-1, 1, 1, 1).float()
         frames.take(part, found)
     assert pictures(frames) == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+
+
+def test_with_two_workers_a_part_moves_to_the_second_while_the_next_is_sampled() -> None:
+    decoder, enlarger, work = Elsewhere(), Elsewhere(), running.Work()
+    job = job_of(decoder, 3)
+    steps = (decoder.at_once(), lambda pictures: enlarger(pictures.reshape(-1, 1) / 10))
+    found = finishing.Finishing(steps, ("decoder", "enlarger"), "")
+    running.run(running.Job(job.parts, job.sample, found), work)
+    assert enlarger.seen[:2] == ["begun 0", "begun 1"]
+    assert decoder.seen.index("sampled 2") > decoder.seen.index("done 0")
+    assert pictures(work) == [0.0, 10.0, 20.0]
 
 
 def test_a_stopped_run_leaves_workers_free_and_the_next_goes_on_from_there() -> None:
