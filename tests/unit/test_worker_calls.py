@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -253,6 +254,30 @@ def test_what_is_made_of_the_same_weights_is_one_while_it_is_alive(
     del first
     residents.shared(network, "xpu:0", make)
     assert len(made) == 4
+
+
+def test_a_ray_that_does_not_start_is_one_error_for_all_workers(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def init(**_: Any) -> None:
+        raise Exception("The current node timed out.")  # as Ray does
+
+    tries: list[int] = []
+
+    def imported() -> Any:
+        tries.append(1)
+        return SimpleNamespace(init=init)
+
+    monkeypatch.setattr(cluster, "_imported", imported)
+    monkeypatch.setattr(cluster, "_watch", lambda folder: None)
+    for name in ("_ray", "_failure"):
+        monkeypatch.setattr(cluster, name, None)
+    monkeypatch.setattr(cluster, "_folder", "")
+    monkeypatch.setattr(cluster.tempfile, "tempdir", str(tmp_path))
+    for _ in range(2):
+        with pytest.raises(workers.WorkerError, match=r"The current node timed out\. ComfyUI goes"):
+            cluster.running()
+    assert tries == [1]
 
 
 def test_the_suite_of_workers_tells_how_both_processes_grow(
