@@ -16,7 +16,7 @@ app.registerExtension({
   name: "comfyui-ipex.xpu-report",
   beforeRegisterNodeDef(nodeType, nodeData) {
     const isReport = nodeData.name === "IpexXpuReport";
-    const speaks = /^Ipex(SelectDevice|Optimize)/.test(nodeData.name);
+    const speaks = /^Ipex(SelectDevice|Optimize|Pipeline)/.test(nodeData.name);
     if (!isReport && !speaks) return;
     if (isReport) {
       const created = nodeType.prototype.onNodeCreated;
