@@ -2,15 +2,14 @@
 
 import argparse
 import shlex
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
 from . import compare, record, report, table
 from .conductor import Conductor, Plan
 from .hosting import find_tree
+from .interruption import Interruption
 from .show import say, shown
 
 DTYPES = ("fp32", "fp16", "bf16")
@@ -88,19 +87,12 @@ def main(arguments: Sequence[str]) -> int:
     except (OSError, ValueError) as error:
         sys.stderr.write(f"ipex-benchmarks: {error}\n")
         return 2
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    # Once: what is written after that must not be interrupted by a second one.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        return 130  # before anything was measured
 
 
 def run(arguments: Sequence[str]) -> int:
     """Measure. On Ctrl+C the files hold what was measured until then, and say so."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
     options = parser().parse_args(arguments)
     plan = plan_of(options)
     started = record.now()
@@ -108,19 +100,32 @@ def run(arguments: Sequence[str]) -> int:
     command = shlex.join(["ipex-benchmarks", *_without_paths(arguments)])
     kept = record.Record(command, plan.quick, plan.passes, started)
     path = output.with_name(output.name + ".json")
-    say(f"Results go to {path} after every case; Ctrl+C keeps what there is.")
-    status = 0
+    with Interruption() as interruption:
+        say(f"Results go to {path} after every case; Ctrl+C keeps what there is.")
+        written = [path, *_measured(plan, kept, path, interruption)]
+        if not kept.complete:
+            say("Interrupted.")
+        for file in written:
+            say(f"Wrote {file}")
+        if not path.with_suffix(".html").exists():
+            say(f"There is no page with plots without matplotlib: {report.EXTRA}")
+    return 0 if interruption.number is None or kept.complete else 128 + interruption.number
+
+
+def _measured(
+    plan: Plan, kept: record.Record, path: Path, interruption: Interruption
+) -> list[Path]:
+    """Measure, and write the files beside `path`, whatever ended it; those files."""
     try:
         with shown() as show:
-            Conductor(plan, kept, path, show).run()
-    except KeyboardInterrupt:
-        status = 130
-        say("Interrupted.")
-    for written in [path, *report.write(kept, path)]:
-        say(f"Wrote {written}")
-    if not path.with_suffix(".html").exists():
-        say(f"There is no page with plots without matplotlib: {report.EXTRA}")
-    return status
+            Conductor(plan, kept, path, show, interruption).run()
+    except OSError:
+        if not interruption.asked:
+            raise
+        # Else the terminal, too, may have been closed.
+    finally:
+        written = report.write(kept, path)
+    return written
 
 
 def _without_paths(arguments: Sequence[str]) -> list[str]:

@@ -1,10 +1,9 @@
 """Has workers measure everything that was asked for, and keeps the file up to date."""
 
+import contextlib
 import json
 import queue
-import subprocess
 import sys
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,9 @@ from typing import Any, Protocol
 from ..launcher.folders import child_environment
 from ..xpu_runtime.report_data import without_paths
 from .case import Suite
+from .child import END_S, Child
 from .hosting import REPOSITORY
+from .interruption import Interruption
 from .record import Record, now
 from .result import FAILED, Result, from_json
 from .worker import Job
@@ -24,7 +25,8 @@ SILENT_S = 3600.0
 """A worker that tells nothing for so long is ended: a kernel may hang for ever.
 A whole SDXL picture takes minutes on integrated graphics, and is made several times."""
 
-LINES_KEPT = 200
+ALL = "(all)"
+"""Stands for a suite's cases where none of them is to blame."""
 
 
 class Show(Protocol):
@@ -70,60 +72,60 @@ class Conductor:
     record: Record
     path: Path
     show: Show
-    beginning: tuple[str, ...] = ("", "(all)", "", "-")
-    printed: list[str] = field(default_factory=list)
+    interruption: Interruption = field(default_factory=Interruption)
+    beginning: tuple[str, ...] = ("", ALL, "", "-")
+    done: bool = False
+    """Whether the worker has said that it is."""
 
     def run(self) -> None:
         """Run everything. On whatever ends it early, the file holds what was measured."""
         self.record.save(self.path)
         try:
-            for job in self.plan.jobs():
-                self._one(job)
-            self.record.complete = True
+            self.record.complete = all(self._one(job) for job in self.plan.jobs())
         finally:
             self.record.finished = now()
             self.record.save(self.path)
 
-    def _one(self, job: Job) -> None:
-        self.beginning = (job.suite, "(all)", job.device, "-")
-        self.printed = []
-        process = subprocess.Popen(
-            command(job, self.plan.emulate),
-            env=environment(self.plan.emulate),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-        )
-        messages: queue.Queue[str] = queue.Queue()
-        readers = [
-            threading.Thread(target=_forward, args=(process.stdout, messages.put), daemon=True),
-            threading.Thread(target=_forward, args=(process.stderr, self._print), daemon=True),
-        ]
-        for reader in readers:
-            reader.start()
-        finished = False
-        try:
-            while message := messages.get(timeout=SILENT_S):
-                self._heard(job, json.loads(message))
-            finished = True
-        except json.JSONDecodeError:
-            finished = True  # it died in the middle of a line, and its status says how
-        except queue.Empty:
-            self._failed(f"The worker told nothing for {SILENT_S:.0f} s and was ended.")
-        finally:
-            if not finished:
-                process.terminate()
-            _end(process)
-        readers[1].join(timeout=5)
-        if finished and process.returncode:
-            last = [line for line in self.printed if line.strip()][-1:]
-            why = f"The worker ended with status {process.returncode}: {''.join(last).strip()}"
+    def _one(self, job: Job) -> bool:
+        """Have a worker do the job; False where it is not done because the run is to end."""
+        if self.interruption.asked:
+            return False
+        self.beginning, self.done = (job.suite, ALL, job.device, "-"), False
+        emulate = self.plan.emulate
+        with Child(command(job, emulate), environment(emulate), self.interruption) as child:
+            why = self._listen(job, child)
+        if child.stopped and not why:
+            return self.done
+        if not why and (child.status or not self.done):
+            last = "".join([line for line in child.printed if line.strip()][-1:]).strip()
+            why = f"The worker ended with status {child.status}: {last}"
+        if why:
             self._failed(why)
+        return True
 
-    def _print(self, line: str) -> None:
-        self.printed = [*self.printed[-LINES_KEPT:], line]
+    def _listen(self, job: Job, child: Child) -> str:
+        """Hear a worker until it has ended, or has to; why it has to, if nobody asked for it.
+
+        One that is to end because the run is may have a result on its way, which is still heard.
+        """
+        while True:
+            try:
+                message = child.messages.get(timeout=END_S if child.stopped else SILENT_S)
+            except queue.Empty:
+                if child.stopped:
+                    child.kill()
+                    return ""
+                child.stop()
+                return f"The worker told nothing for {SILENT_S:.0f} s and was ended."
+            if self.interruption.hurried:
+                child.kill()
+            elif message is None:
+                child.stop()
+            if message == "":
+                return ""
+            if message is not None:
+                with contextlib.suppress(json.JSONDecodeError):  # it died in the middle of a line
+                    self._heard(job, json.loads(message))
 
     def _heard(self, job: Job, message: dict[str, Any]) -> None:
         if "begin" in message:
@@ -137,6 +139,9 @@ class Conductor:
         if "result" in message:
             self.show.found(self.record.add(from_json(message["result"])))
             self.record.save(self.path)
+            self.beginning = (job.suite, ALL, job.device, "-")
+        if "end" in message:
+            self.done = True
 
     def _failed(self, why: str) -> None:
         """The case that had begun is a result that says what happened."""
@@ -145,21 +150,6 @@ class Conductor:
         result = Result(suite, case, device, dtype, "", "", FAILED, told)
         self.show.found(self.record.add(result))
         self.record.save(self.path)
-
-
-def _forward(stream: Any, hand_on: Any) -> None:
-    """Hand on each line, and at the end an empty one."""
-    for line in stream:
-        hand_on(line)
-    hand_on("")
-
-
-def _end(process: "subprocess.Popen[str]") -> None:
-    try:
-        process.wait(timeout=30)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def command(job: Job, emulate: str) -> list[str]:

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -52,6 +53,7 @@ def main(text: str) -> int:
     """Do the job of a command line; results go to standard output, a JSON object a line."""
     # Ending it like this lets what it has started (servers) end with it.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    threading.Thread(target=_end_with_the_conductor, daemon=True).start()
     output = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what ComfyUI and others print must not stand between results
     logging.basicConfig(level=logging.WARNING)
@@ -96,6 +98,13 @@ def work(job: Job, tell: Tell) -> None:
             if case.sweep and sweep_is_over(result, job.quick):
                 over.add((case.sweep, dtype))
     tell({"load": conditions.load(device)})
+    tell({"end": True})
+
+
+def _end_with_the_conductor() -> None:
+    """End this process when the one that started it has gone, and let go of its standard input."""
+    os.read(0, 1)  # not through sys.stdin, whose lock would be held when Python ends
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def sweep_is_over(result: Result, quick: bool) -> bool:
