@@ -36,6 +36,7 @@ class Child:
         """Whether it was told to end before it was done."""
         self.status: int | None = None
         """Its exit status, once it has ended."""
+        self._deadline: float | None = None
         self._interruption = interruption
         self._process = subprocess.Popen(
             command,
@@ -72,7 +73,13 @@ class Child:
         """Tell it to end; once, so that it can clean up."""
         if not self.stopped:
             self.stopped = True
+            self._deadline = time.monotonic() + END_S
             os.kill(self._process.pid, signal.SIGTERM)  # it stays known until `_end`
+
+    @property
+    def left_s(self) -> float:
+        """Seconds that one that is to end has left."""
+        return END_S if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 
     def kill(self) -> None:
         """End it and all that it has started at once."""
@@ -82,8 +89,8 @@ class Child:
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def _end(self) -> None:
-        deadline = time.monotonic() + END_S
-        while not self._over() and time.monotonic() < deadline and not self._interruption.hurried:
+        self._deadline = self._deadline or time.monotonic() + END_S
+        while not self._over() and self.left_s > 0 and not self._interruption.hurried:
             time.sleep(0.02)
         stopped = self.stopped
         self.kill()

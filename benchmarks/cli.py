@@ -1,6 +1,7 @@
 """The command line of `ipex-benchmarks`."""
 
 import argparse
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,8 @@ from .interruption import Interruption
 from .show import say, shown
 
 DTYPES = ("fp32", "fp16", "bf16")
+
+DEVICE = r"cpu|(cuda|xpu)(:\d+)?"
 
 DESCRIPTION = """\
 Measures devices and writes OUTPUT.json, OUTPUT.md and OUTPUT.html. Other tasks:
@@ -62,6 +65,11 @@ def plan_of(options: argparse.Namespace) -> Plan:
     if wrong:
         raise ValueError(f"There is no dtype {', '.join(wrong)}. Choose from {', '.join(DTYPES)}.")
     given = split(options.device)
+    unknown = [name for name in given if not re.fullmatch(DEVICE, name)]
+    if unknown:
+        raise ValueError(f"There is no device {', '.join(unknown)}. Say cpu, cuda:0 or xpu:0.")
+    if options.passes is not None and options.passes < 1:
+        raise ValueError(f"--passes is {options.passes}; it must be at least 1.")
     return Plan(
         suites=table.named(split(options.suite)),
         devices=given or (("xpu:0",) if options.emulate else devices_here()),
@@ -109,6 +117,8 @@ def run(arguments: Sequence[str]) -> int:
             say(f"Wrote {file}")
         if not path.with_suffix(".html").exists():
             say(f"There is no page with plots without matplotlib: {report.EXTRA}")
+    if kept.complete and not kept.results:
+        raise ValueError("Nothing was measured: no case that fits here has such a name. See list.")
     return 0 if interruption.number is None or kept.complete else 128 + interruption.number
 
 

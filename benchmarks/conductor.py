@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from ..launcher.folders import child_environment
 from ..xpu_runtime.report_data import without_paths
 from .case import Suite
-from .child import END_S, Child
+from .child import Child
 from .hosting import REPOSITORY
 from .interruption import Interruption
 from .record import Record, now
@@ -110,14 +110,15 @@ class Conductor:
         """
         while True:
             try:
-                message = child.messages.get(timeout=END_S if child.stopped else SILENT_S)
+                patience = child.left_s if child.stopped else SILENT_S
+                message = child.messages.get(timeout=patience)
             except queue.Empty:
                 if child.stopped:
                     child.kill()
                     return ""
                 child.stop()
                 return f"The worker told nothing for {SILENT_S:.0f} s and was ended."
-            if self.interruption.hurried:
+            if self.interruption.hurried or not child.left_s:
                 child.kill()
             elif message is None:
                 child.stop()

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from . import conditions, emulation, engine, hosting, table
@@ -51,8 +52,14 @@ class Job:
 
 def main(text: str) -> int:
     """Do the job of a command line; results go to standard output, a JSON object a line."""
-    # Ending it like this lets what it has started (servers) end with it.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    ending: list[int] = []
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        # Ending it like this lets what it has started (servers) end with it.
+        ending.append(128 + number)
+        sys.exit(ending[0])
+
+    signal.signal(signal.SIGTERM, end)
     threading.Thread(target=_end_with_the_conductor, daemon=True).start()
     output = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what ComfyUI and others print must not stand between results
@@ -61,6 +68,8 @@ def main(text: str) -> int:
     def tell(message: Mapping[str, Any]) -> None:
         output.write(json.dumps(message) + "\n")
         output.flush()
+        if ending:
+            sys.exit(ending[0])  # what the first one was raised in has swallowed it
 
     work(Job.of(text), tell)
     return 0
