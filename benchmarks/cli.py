@@ -11,6 +11,7 @@ from . import compare, record, report, table
 from .conductor import Conductor, Plan
 from .hosting import find_tree
 from .interruption import Interruption
+from .result import FAILED
 from .show import say, shown
 
 DTYPES = ("fp32", "fp16", "bf16")
@@ -111,15 +112,15 @@ def run(arguments: Sequence[str]) -> int:
     with Interruption() as interruption:
         say(f"Results go to {path} after every case; Ctrl+C keeps what there is.")
         written = [path, *_measured(plan, kept, path, interruption)]
-        if not kept.complete:
-            say("Interrupted.")
         for file in written:
             say(f"Wrote {file}")
         if not path.with_suffix(".html").exists():
             say(f"There is no page with plots without matplotlib: {report.EXTRA}")
-    if kept.complete and not kept.results:
+    if not kept.complete:
+        return 128 + (interruption.number or 0)
+    if not kept.results:
         raise ValueError("Nothing was measured: no case that fits here has such a name. See list.")
-    return 0 if interruption.number is None or kept.complete else 128 + interruption.number
+    return int(all(result.status == FAILED for result in kept.results))
 
 
 def _measured(
@@ -134,6 +135,8 @@ def _measured(
             raise
         # Else the terminal, too, may have been closed.
     finally:
+        if interruption.asked:
+            say("Interrupted; what was measured until then is being written.")
         written = report.write(kept, path)
     return written
 
