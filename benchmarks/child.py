@@ -15,6 +15,9 @@ from .interruption import Interruption
 END_S = 30.0
 """How long a worker that is to end may take; then it is killed."""
 
+CLEAN_UP_S = 120.0
+"""The same for one that ends by itself: on a busy machine, servers that it had end slowly."""
+
 LINES_KEPT = 200
 
 
@@ -34,6 +37,8 @@ class Child:
         """The last lines of what it wrote for people."""
         self.stopped = False
         """Whether it was told to end before it was done."""
+        self.late = False
+        """Whether it did not end by itself, and was killed."""
         self.status: int | None = None
         """Its exit status, once it has ended."""
         self._deadline: float | None = None
@@ -89,10 +94,10 @@ class Child:
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def _end(self) -> None:
-        self._deadline = self._deadline or time.monotonic() + END_S
+        self._deadline = self._deadline or time.monotonic() + CLEAN_UP_S
         while not self._over() and self.left_s > 0 and not self._interruption.hurried:
             time.sleep(0.02)
-        stopped = self.stopped
+        self.late, stopped = not self._over(), self.stopped
         self.kill()
         self.stopped = stopped
         self.status = self._process.wait()

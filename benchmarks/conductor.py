@@ -96,7 +96,8 @@ class Conductor:
             why = self._listen(job, child)
         if child.stopped and not why:
             return self.done
-        if not why and (child.status or not self.done):
+        ended_well = self.done and (child.late or not child.status)
+        if not why and not ended_well:
             last = "".join([line for line in child.printed if line.strip()][-1:]).strip()
             why = f"The worker ended with status {child.status}: {last}"
         if why:

@@ -196,6 +196,16 @@ def test_names_that_do_not_exist_are_errors_that_list_what_does() -> None:
         table.named(["nonsense"])
     with pytest.raises(ValueError, match="no dtype fp7"):
         cli.plan_of(cli.parser().parse_args(["--dtype", "fp7"]))
+    with pytest.raises(ValueError, match="no device gpu"):
+        cli.plan_of(cli.parser().parse_args(["--device", "cpu,gpu"]))
+    with pytest.raises(ValueError, match="--passes is 0"):
+        cli.plan_of(cli.parser().parse_args(["--device", "cpu", "--passes", "0"]))
+
+
+def test_a_run_in_which_nothing_or_no_case_could_be_measured_has_failed(tmp_path: Path) -> None:
+    wanted = ["--device", "cpu", "--quick", "--output", str(tmp_path / "none")]
+    assert "Nothing was measured" in run(*wanted, "--suite", "tensor", "--case", "no", status=2)
+    run(*wanted, "--suite", "sd", status=1)
 
 
 def test_every_suite_of_the_table_has_cases_with_names_that_the_command_line_can_say() -> None:

@@ -131,6 +131,17 @@ def test_a_worker_that_ends_before_it_is_done_is_a_failure_whatever_its_status(
     assert failed.why.startswith("The worker ended with status 0")
 
 
+def test_a_worker_that_is_done_and_cleans_up_for_ever_is_killed_and_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child, "CLEAN_UP_S", 0.5)
+    said = json.dumps({"end": True})
+    program = f"{TOLD}\nprint({said!r}, flush=True)\nos.close(1)\ntime.sleep(600)"
+    kept = outcome(program, tmp_path, monkeypatch)
+    assert [(one.case, one.status) for one in kept.results] == [("add 1 M", "measured")]
+    assert kept.complete
+
+
 def test_a_worker_that_dies_between_two_cases_spoils_neither(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
