@@ -5,7 +5,7 @@ import json
 import queue
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +24,9 @@ PROGRAM = REPOSITORY / "ipex_benchmarks.py"
 SILENT_S = 3600.0
 """A worker that tells nothing for so long is ended: a kernel may hang for ever.
 A whole SDXL picture takes minutes on integrated graphics, and is made several times."""
+
+WORKERS = 4
+"""How many workers a job may take: on a card that is lost, every one dies."""
 
 ALL = "(all)"
 """Stands for a suite's cases where none of them is to blame."""
@@ -74,6 +77,8 @@ class Conductor:
     show: Show
     interruption: Interruption = field(default_factory=Interruption)
     beginning: tuple[str, ...] = ("", ALL, "", "-")
+    begun: tuple[str, str] | None = None
+    """The case and number format that the worker has begun last."""
     done: bool = False
     """Whether the worker has said that it is."""
 
@@ -87,21 +92,28 @@ class Conductor:
             self.record.save(self.path)
 
     def _one(self, job: Job) -> bool:
-        """Have a worker do the job; False where it is not done because the run is to end."""
-        if self.interruption.asked:
-            return False
-        self.beginning, self.done = (job.suite, ALL, job.device, "-"), False
-        emulate = self.plan.emulate
-        with Child(command(job, emulate), environment(emulate), self.interruption) as child:
-            why = self._listen(job, child)
-        if child.stopped and not why:
-            return self.done
-        ended_well = self.done and (child.late or not child.status)
-        if not why and not ended_well:
+        """Do a job; False where it is not done because the run is to end.
+
+        Where a worker dies in a case, another one goes on after it: a driver's crash must not take
+        along what has nothing to do with it.
+        """
+        for _ in range(WORKERS):
+            if self.interruption.asked:
+                return False
+            self.beginning, self.begun, self.done = (job.suite, ALL, job.device, "-"), None, False
+            emulate = self.plan.emulate
+            with Child(command(job, emulate), environment(emulate), self.interruption) as child:
+                why = self._listen(job, child)
+            if why:
+                self._failed(why)
+                return True
+            if child.stopped or (self.done and (child.late or not child.status)):
+                return self.done
             last = "".join([line for line in child.printed if line.strip()][-1:]).strip()
-            why = f"The worker ended with status {child.status}: {last}"
-        if why:
-            self._failed(why)
+            self._failed(f"The worker ended with status {child.status}: {last}")
+            if self.done or self.begun is None:
+                return True
+            job = replace(job, after=self.begun)
         return True
 
     def _listen(self, job: Job, child: Child) -> str:
@@ -132,6 +144,7 @@ class Conductor:
     def _heard(self, job: Job, message: dict[str, Any]) -> None:
         if "begin" in message:
             self.beginning = tuple(message["begin"])
+            self.begun = (self.beginning[1], self.beginning[3])
             self.show.begins(self.beginning)
         if "conditions" in message:
             self.record.add_conditions(job.suite, message["conditions"])

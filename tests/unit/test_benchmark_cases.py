@@ -79,6 +79,20 @@ def test_a_sweep_ends_where_memory_or_time_does(
     assert worker.sweep_is_over(result, quick=True) is over
 
 
+def test_after_a_case_that_killed_its_worker_the_rest_is_done_but_for_its_sweep() -> None:
+    cases = [
+        Case("before", "", broken),
+        *(Case(f"batch {n}", "", broken, sweep="it", batch=n) for n in (1, 2, 4)),
+        Case("rest", "", broken),
+    ]
+    todo = [(case, dtype) for case in cases for dtype in ("fp32", "fp16")]
+    over: set[tuple[str, str]] = set()
+    left = worker.remaining(todo, ("batch 2", "fp32"), over)
+    names = [(case.name, dtype) for case, dtype in left if (case.sweep, dtype) not in over]
+    assert names == [("batch 2", "fp16"), ("batch 4", "fp16"), ("rest", "fp32"), ("rest", "fp16")]
+    assert worker.remaining(todo, None, set()) == todo
+
+
 SWEEP = """
 import functools, json, sys, types
 package = types.ModuleType("comfyui_ipex")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comfyui_ipex.benchmarks import child, conductor, record, table
+from comfyui_ipex.benchmarks import child, conductor, record, table, worker
 from comfyui_ipex.benchmarks.child import Child
 from comfyui_ipex.benchmarks.conductor import Conductor, Plan
 from comfyui_ipex.benchmarks.interruption import SIGNALS, Interruption
@@ -106,6 +106,39 @@ def test_a_worker_that_dies_leaves_its_case_as_a_failure_with_its_last_words(
     assert (failed.case, failed.status) == ("add 1 M", "failed")
     assert failed.why == "The worker ended with status 3: the driver went away"
     assert kept.complete
+
+
+def test_where_a_worker_dies_in_a_case_another_goes_on_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs: list[worker.Job] = []
+    end = json.dumps({"end": True})
+
+    def command(job: worker.Job, _emulate: str) -> list[str]:
+        jobs.append(worker.Job.of(job.text()))
+        program = BEGINS + "os._exit(3)" if job.after is None else f"{TOLD}\nprint({end!r})"
+        return [sys.executable, "-c", program.replace("add 1 M", f"case {len(jobs)}")]
+
+    monkeypatch.setattr(conductor, "command", command)
+    kept = Record("a test", quick=True, passes=1)
+    plan = Plan(table.named(["tensor"]), ("cpu",))
+    Conductor(plan, kept, tmp_path / "kept.json", Silent()).run()
+    assert [(one.case, one.status) for one in kept.results] == [
+        ("case 1", "failed"),
+        ("case 2", "measured"),
+    ]
+    assert [job.after for job in jobs] == [None, ("case 1", "fp32")]
+    assert kept.complete
+
+
+def test_on_a_lost_card_not_every_case_costs_a_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = tmp_path / "started"
+    program = f'open({str(started)!r}, "a").write("x"); os._exit(3)'
+    (failed,) = outcome(program, tmp_path, monkeypatch).results
+    assert failed.why == "The worker ended with status 3: "
+    assert len(started.read_text()) == conductor.WORKERS
 
 
 def test_half_a_line_of_a_killed_worker_is_not_read(
