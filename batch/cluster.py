@@ -20,6 +20,8 @@ from .hosting import Sent
 from .outputs import Output
 from .ray_settings import DEVICE, address_of, check_token, environment, is_loopback
 
+STOP_SECONDS = 10.0
+
 
 class Cluster:
     """A connection to a cluster; this machine must be one of its nodes."""
@@ -29,6 +31,8 @@ class Cluster:
         host, _ = address_of(address)
         # Ray reads its settings when it is imported.
         os.environ.update(environment(host, check_token(token)))
+        # What goes wrong is said below, and in Ray's own logs.
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         self._ray: Any = _imported()
         self._known: set[tuple[str, str]] = set()
         own = {"_node_ip_address": host} if is_loopback(host) else {}
@@ -120,9 +124,11 @@ class NodeHost:
     def _kill(self) -> None:
         with self._lock:
             actor, self._actor = self._actor, None
-        if actor is not None:
-            # The host itself ends with the actor's process: it is on a leash.
-            self._ray.kill(actor)
+        if actor is None:
+            return
+        # The host ends with the actor's process in any case; asked first, it leaves no files.
+        self._ray.wait([actor.stop.remote()], timeout=STOP_SECONDS)
+        self._ray.kill(actor)
 
     def _answer(self, method: str, *arguments: Any) -> Any:
         actor = self._actor

@@ -4,6 +4,7 @@ It has output, input, temporary files and a database of its own; models and cust
 user's. What a prompt saved is handed over and removed here.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -31,6 +32,11 @@ from .plans import HostPlan
 LEASH = Path(__file__).with_name("leash.py")
 
 LONGEST_POLL_SECONDS = 0.1
+
+SCRATCH = "comfyui-ipex-batch-"
+"""Begins the names of hosts' folders; the process that they belong to follows."""
+
+LOG = "server.log"
 
 FRESH_TRIES = 5
 
@@ -73,7 +79,8 @@ class Host:
             if self._stopped:
                 raise HostGoneError("the batch ends")
             folder = self._folder = _scratch(Path(self._plan.input))
-            self._log = (folder / "server.log").open("w", encoding="utf-8")
+            self._log = (folder / LOG).open("w", encoding="utf-8")
+            fcntl.flock(self._log, fcntl.LOCK_EX)
             before = (sys.executable, "-I", "-S", str(LEASH), str(os.getpid()), str(folder))
             command = self._plan.command(before, free_port(), _private(folder))
             environment = _environment(command.environment(), self._plan)
@@ -154,7 +161,7 @@ class Host:
         folder = self._folder
         if folder is None:
             return ""
-        with (folder / "server.log").open("rb") as file:
+        with (folder / LOG).open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_BYTES))
             return file.read().decode(errors="replace").strip()
 
@@ -182,12 +189,28 @@ def _forget_results(client: Client) -> None:
 
 def _scratch(inputs: Path) -> Path:
     """A new folder of a host; the user's inputs are linked into its own."""
-    folder = Path(tempfile.mkdtemp(prefix="comfyui-ipex-batch-"))
+    _remove_stale(Path(tempfile.gettempdir()))
+    folder = Path(tempfile.mkdtemp(prefix=f"{SCRATCH}{os.getpid()}-"))
     for name in ("input", "output", "temp"):
         (folder / name).mkdir()
     for path in inputs.iterdir() if inputs.is_dir() else ():
         (folder / "input" / path.name).symlink_to(path)
     return folder
+
+
+def _remove_stale(parent: Path) -> None:
+    """Remove folders of hosts that were killed together with what would have removed them."""
+    for folder in parent.glob(f"{SCRATCH}*"):
+        owner = folder.name.removeprefix(SCRATCH).partition("-")[0]
+        if Path(f"/proc/{owner}").exists():
+            continue
+        try:
+            with (folder / LOG).open("r") as log:
+                # The owner may be in another container.
+                fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            continue
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _private(folder: Path) -> list[str]:

@@ -2,11 +2,13 @@
 
 usage: leash.py PARENT FOLDER PROGRAM ARGUMENTS...
 
-However PARENT (a process id) ends, the program is killed and FOLDER is removed. An interrupt is
-passed on to the program, and being told to terminate kills it. It has a session of its own, so
-that the terminal's interrupt reaches PARENT alone, which then stops it in order.
+However PARENT (a process id) ends, the program is killed and FOLDER is removed; however this
+process ends, the kernel kills the program. An interrupt is passed on to it, and being told to
+terminate kills it. It has a session of its own, so that the terminal's interrupt reaches PARENT
+alone, which then stops it in order.
 """
 
+import ctypes
 import os
 import shutil
 import signal
@@ -15,6 +17,17 @@ import sys
 from types import FrameType
 
 POLL_SECONDS = 0.5
+
+PR_SET_PDEATHSIG = 1
+"""Of prctl(2): which signal comes when the parent's thread ends; this process has just one."""
+
+
+def end_with_parent() -> None:
+    """Runs in the program's process before it becomes the program.
+
+    Ray, for one, kills the children of a process that it ends, and not theirs.
+    """
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Leash:
@@ -35,7 +48,7 @@ class Leash:
     def run(self, parent: int, folder: str, command: list[str]) -> int:
         """Run the program to its end; returns its status."""
         os.setsid()
-        self.child = subprocess.Popen(command)
+        self.child = subprocess.Popen(command, preexec_fn=end_with_parent)
         for number in self._early:
             self._pass_on(number, None)
         while True:

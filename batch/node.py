@@ -1,5 +1,6 @@
 """`./comfyui-ipex node`: makes this machine a node of a Ray cluster that offers its devices."""
 
+import collections
 import dataclasses
 import json
 import os
@@ -7,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..launcher.console import say, warn
@@ -29,6 +30,11 @@ from .ray_settings import (
 from .remote import NODE_FILE
 
 NO_DEVICES = "none"
+
+READY = "Ray runtime started"
+"""What `ray start` prints when it is."""
+
+LAST_LINES = 15
 
 
 def describe(plans: Sequence[HostPlan], path: Path) -> None:
@@ -104,13 +110,29 @@ def serve(
         if head:
             say(f"Batches: ./comfyui-ipex batch ... --address {listen} --token-file {token}")
         started = command(head, listen, address, plans)
-        with subprocess.Popen([*leash(folder), *started], env=settings) as process:
+        if head:
+            # Ray's own default is shared between users.
+            started += ["--temp-dir", str(Path(folder) / "ray")]
+        return _watched([*leash(folder), *started], settings)
+
+
+def _watched(started: Sequence[str], settings: Mapping[str, str]) -> int:
+    """Run Ray, say when it is ready, and show its last words if it ends by itself."""
+    with subprocess.Popen(
+        started, env=settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        last: collections.deque[str] = collections.deque(maxlen=LAST_LINES)
+        try:
+            for line in process.stdout or ():
+                last.append(line.rstrip())
+                if READY in line:
+                    say("Ready. Ctrl+C ends it.")
+        except KeyboardInterrupt:
+            process.send_signal(signal.SIGINT)
             try:
-                return process.wait()
-            except KeyboardInterrupt:
-                process.send_signal(signal.SIGINT)
-                try:
-                    process.wait(STOP_SECONDS)
-                except subprocess.TimeoutExpired:
-                    process.terminate()
-                return 0
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.terminate()
+            return 0
+        warn("Ray ended by itself. It said:\n" + "\n".join(last))
+        return process.wait() or 1

@@ -39,8 +39,8 @@ class Journal:
         self._total = total
         self._missing = missing
         self._hosts: set[str] = set()
-        self._began: dict[str, float] = {}
-        self._left = TimeLeft(time.monotonic())
+        self._left: TimeLeft | None = None
+        """From the first host on: what it takes to start says nothing about jobs."""
         self._said = 0.0
 
     def done(self, job: Job, made: Sequence[Output], host: str, tries: int) -> None:
@@ -65,6 +65,7 @@ class Journal:
 
     def joined(self, host: str) -> None:
         """A host is ready."""
+        self._left = self._left or TimeLeft(time.monotonic())
         self._hosts.add(host)
         say(f"   {host} is ready ({len(self._hosts)} in all)")
 
@@ -80,12 +81,14 @@ class Journal:
 
     def _tell(self, what: str) -> None:
         now = time.monotonic()
-        self._left.note(now)
         remaining = self._missing - self.done_now - self.failed_now
+        left = None
+        if self._left is not None:
+            self._left.note(now)
+            left = self._left.seconds(remaining, now)
         if remaining and now - self._said < SAY_SECONDS:
             return
         self._said = now
-        left = self._left.seconds(remaining, now)
         at = self._total - remaining
         rest = f", {duration(left)} left" if left is not None and remaining else ""
         say(f"{at}/{self._total} {what}{rest}")

@@ -1,0 +1,129 @@
+"""Batches with the real launcher and real hosts: interrupted and resumed, and on a cluster."""
+
+import csv
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import batches
+import hosts
+import processes
+import pytest
+import servers
+from batches import Started
+from comfyui_ipex.launcher.server import free_port
+
+pytestmark = [pytest.mark.host, pytest.mark.xdist_group("batch")]
+
+JOBS = 8
+
+
+def table(path: Path, count: int) -> list[str]:
+    """A table whose jobs differ in seed and text; returns their names."""
+    names = [f"fox {number}" for number in range(1, count + 1)]
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["job", "KSampler.seed", "3.text"])
+        writer.writerows([name, 7 + n, f"a {name}, in snow"] for n, name in enumerate(names))
+    return names
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a home for the launcher and a workflow."""
+    hosts.installed(hosts.REFERENCE)
+    folder = tmp_path_factory.mktemp("batch")
+    workflow = servers.workflow("txt2img")
+    workflow["6"]["inputs"]["steps"] = 4
+    (folder / "workflow.json").write_text(json.dumps(workflow))
+    return folder
+
+
+def arguments(place: Path, output: Path, jobs: Path, *more: str) -> list[str]:
+    """Arguments of `./comfyui-ipex batch`."""
+    return [str(place / "workflow.json"), "--table", str(jobs), "--output", str(output), *more]
+
+
+def test_an_interrupted_batch_resumes_with_what_is_missing(place: Path) -> None:
+    names = table(place / "jobs.csv", JOBS)
+    output = place / "pictures"
+    more = ["--devices", "cpu,cpu", *batches.host_arguments(place)]
+    command = arguments(place, output, place / "jobs.csv", *more)
+    first = batches.start("batch", command, place / "home", place / "first.log")
+    batches.wait_for(lambda: len(batches.done(output)) >= 2, first.log)
+    first.process.send_signal(signal.SIGINT)
+    assert first.wait() == 130, first.said
+    assert "the same command does the rest" in first.said
+    before = {name: (output / name).stat().st_mtime_ns for name in batches.results(output)}
+    assert 2 <= len(before) < JOBS
+    second = batches.start("batch", command, place / "home", place / "second.log")
+    assert second.wait() == 0, second.said
+    assert f"of which {JOBS - len(before)} are to be done" in second.said
+    assert batches.results(output) == {f"{name}.png" for name in names}
+    assert batches.done(output) == dict.fromkeys(names, 1)
+    for name, time in before.items():
+        assert (output / name).stat().st_mtime_ns == time
+    assert {row["host"] for row in batches.rows(output)} == {"cpu", "cpu#2"}
+    assert batches.hosts_left(place / "home") == []
+
+
+@pytest.fixture(scope="module")
+def cluster(place: Path) -> Iterator[tuple[str, Path, Started, Started]]:
+    """Address, token, and two nodes with one host each: the head of our own, and a second one."""
+    address, token = f"127.0.0.1:{free_port()}", place / "token"
+    host = batches.host_arguments(place)
+    given = ["--head", "--listen", address, "--token-file", str(token), "--devices", "cpu", *host]
+    head = batches.start("node", given, place / "home", place / "head.log")
+    try:
+        head.until("Ready.")
+        second = batches.second_node(address, token, host, place / "home", place / "second.log")
+        second.until("The second node is there")
+        yield address, token, head, second
+        batches.kill_node(second)
+    finally:
+        head.process.send_signal(signal.SIGTERM)
+        head.wait()
+
+
+def test_a_node_that_is_killed_costs_no_job_and_doubles_none(
+    place: Path, cluster: tuple[str, Path, Started, Started]
+) -> None:
+    address, token, head, second = cluster
+    names = table(place / "many.csv", 2 * JOBS)
+    output = place / "of-a-cluster"
+    given = arguments(place, output, place / "many.csv", "--address", address)
+    given += ["--token-file", str(token)]
+    batch = batches.start("batch", given, place / "home", place / "cluster.log")
+
+    def of_second() -> list[dict[str, Any]]:
+        return [row for row in batches.rows(output) if "@second/" in row["host"]]
+
+    batches.wait_for(lambda: len(of_second()) >= 2 or batch.process.poll() is not None, batch.log)
+    assert batch.process.poll() is None, batch.said
+    listening = processes.listening_elsewhere([head.process.pid, *processes.of_folder(address)])
+    assert listening == []
+    batches.kill_node(second)
+    assert batch.wait() == 0, batch.said
+    assert batches.results(output) == {f"{name}.png" for name in names}
+    assert batches.done(output) == dict.fromkeys(names, 1)
+    assert len(of_second()) < 2 * JOBS
+    assert "and is tried again: its node or process ended" in batch.said
+    assert batches.hosts_left(place / "home") == []
+
+
+def test_a_batch_without_the_token_is_refused(
+    place: Path, cluster: tuple[str, Path, Started, Started]
+) -> None:
+    other = place / "other-token"
+    other.write_text("0" * 64)
+    os.chmod(other, 0o600)
+    given = arguments(place, place / "refused", place / "many.csv", "--address", cluster[0])
+    batch = batches.start(
+        "batch", [*given, "--token-file", str(other)], place / "home", place / "refused.log"
+    )
+    assert batch.wait() == 2, batch.said
+    assert f"The cluster at {cluster[0]} cannot be used" in batch.said
+    assert batches.results(place / "refused") == set()
