@@ -104,13 +104,16 @@ class Pool:
             raise self._error
 
     def _look(self) -> None:
-        for member in self._members():
+        new = self._members()
+        with self._changed:
+            # All before the first one works: a job that fails there must find the others.
+            for member in new:
+                self._alive += 1
+                self._board.join(member.name)
+        for member in new:
             thread = threading.Thread(
                 target=self._serve, args=(member,), name=f"host {member.name}", daemon=True
             )
-            with self._changed:
-                self._alive += 1
-                self._board.join(member.name)
             self._threads[member.name] = (member, thread)
             thread.start()
 

@@ -125,10 +125,12 @@ def kill_node(node: Started) -> None:
 
 
 def hosts_left(home: Path) -> list[str]:
-    """Command lines of the servers that run for a launcher's home, when none does or after a while."""
+    """Command lines of servers of a launcher's home that do not end within a while."""
     deadline = time.monotonic() + END_SECONDS
     while True:
-        running = [line for line in processes.of_folder(str(home)).values() if "main.py" in line]
+        running = [
+            line for line in processes.of_folder(str(home)).values() if "main.py --port" in line
+        ]
         if not running or time.monotonic() > deadline:
             return running
         time.sleep(0.2)
