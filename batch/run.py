@@ -5,10 +5,12 @@ import datetime
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
-from ..launcher.console import say, warn
-from . import manifest, outputs
+from ..launcher.console import say, step, warn
+from . import manifest, outputs, video
 from .board import Attempt, Board
 from .errors import InputError
 from .frames import find_frames, frame_jobs
@@ -94,32 +96,78 @@ class Journal:
         say(f"{at}/{self._total} {what}{rest}")
 
 
+@dataclass(frozen=True)
+class Work:
+    """What a batch has to do in all."""
+
+    jobs: Sequence[Job]
+    moving: Path | None = None
+    """The video or animated picture whose frames the jobs are."""
+    rate: Fraction | None = None
+    """Its frames a second, if it tells."""
+
+
 def batch(arguments: argparse.Namespace, for_host: Sequence[str]) -> int:
     """Run a batch; returns 0, or 1 if jobs failed or are missing. Raises `InputError`."""
     workflow = Workflow.read(arguments.workflow)
     folder: Path = arguments.output.expanduser().resolve()
     with outputs.held(folder):
-        jobs = _jobs(arguments, workflow)
-        todo, taken = outputs.missing(jobs, manifest.read(folder), folder)
+        work = _work(arguments, workflow, folder)
+        rate = _rate(arguments, work)
+        todo, taken = outputs.missing(work.jobs, manifest.read(folder), folder)
         if taken:
             raise InputError(
                 f"{folder} holds {len(taken)} results that other jobs made, or that are not "
                 f"whole ({', '.join(taken[:5])}{', ...' if len(taken) > 5 else ''}). Nothing is "
                 "overwritten: choose another --output, or remove them."
             )
-        say(f"{len(jobs)} jobs, of which {len(todo)} are to be done; results go to {folder}")
+        if todo and arguments.video and arguments.video.exists():
+            raise InputError(f"{arguments.video} is there already, and is not overwritten.")
+        say(f"{len(work.jobs)} jobs, of which {len(todo)} are to be done; results go to {folder}")
         if arguments.dry_run:
             for job in todo:
                 say(f"   {job.name}")
             return 0
-        failed = _run(arguments, for_host, folder, len(jobs), todo) if todo else False
-        return 1 if failed else 0
+        if todo and _run(arguments, for_host, folder, len(work.jobs), todo):
+            return 1
+        if arguments.video and not arguments.video.exists() and rate is not None:
+            _join(work, folder, arguments.video, rate)
+        video.forget(folder / outputs.WORK)
+        return 0
 
 
-def _jobs(arguments: argparse.Namespace, workflow: Workflow) -> list[Job]:
+def _work(arguments: argparse.Namespace, workflow: Workflow, folder: Path) -> Work:
     if arguments.table:
-        return read_table(arguments.table, workflow)
-    return frame_jobs(workflow, find_frames(arguments.frames), arguments.frames_input)
+        return Work(read_table(arguments.table, workflow))
+    source = Path(arguments.frames).expanduser()
+    if not (source.is_file() and video.is_moving(source)):
+        return Work(frame_jobs(workflow, find_frames(arguments.frames), arguments.frames_input))
+    frames, rate = video.unpacked(source, folder / outputs.WORK)
+    return Work(frame_jobs(workflow, frames, arguments.frames_input), source, rate)
+
+
+def _rate(arguments: argparse.Namespace, work: Work) -> Fraction | None:
+    """The frames a second of the video to be made; None if none is."""
+    if arguments.video is None:
+        return None
+    if arguments.table:
+        raise InputError("--video joins frames: it goes with --frames, not with --table.")
+    rate = Fraction(arguments.rate).limit_denominator(1001) if arguments.rate else work.rate
+    if rate is None or rate <= 0:
+        raise InputError("Say how many frames a second the video has: --rate FPS.")
+    return rate
+
+
+def _join(work: Work, folder: Path, target: Path, rate: Fraction) -> None:
+    known = manifest.read(folder)
+    made = []
+    for job in work.jobs:
+        files = known[job.name]["files"]
+        if len(files) != 1:
+            raise InputError(f"{job.name} gave {len(files)} pictures; a frame of a video is one.")
+        made.append(folder / files[0]["name"])
+    with step(f"Joining {len(made)} frames into {target}"):
+        video.joined(made, target, rate, work.moving)
 
 
 def _run(

@@ -13,14 +13,14 @@ from typing import Any
 
 from .errors import InputError
 
-MOVING_PICTURES = frozenset((".webp", ".gif", ".png", ".apng", ".tif", ".tiff"))
+FRAMES = "frames-"
 
 RATE_FILE = "rate"
 """Written when all frames are there; holds the frames a second, or nothing where there are none."""
 
 
 def is_moving(path: Path) -> bool:
-    """Whether a file is a picture of several frames, or no picture at all and so perhaps a video."""
+    """Whether a file is a picture of several frames, or none at all and so perhaps a video."""
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -38,33 +38,40 @@ def unpacked(source: Path, work: Path) -> tuple[list[Path], Fraction | None]:
     """
     found = source.stat()
     told = f"{source.resolve()} {found.st_size} {found.st_mtime_ns}"
-    folder = work / f"frames-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
+    folder = work / f"{FRAMES}{hashlib.sha256(told.encode()).hexdigest()[:16]}"
     if not (folder / RATE_FILE).exists():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        rate: Fraction | None = None
-        number = 0
-        for number, (picture, rate) in enumerate(_frames(source), 1):
+        number, seconds = 0, Fraction(0)
+        for number, (picture, shown) in enumerate(_frames(source), 1):
+            seconds += shown
             path = folder / f"{number:06}.png"
             picture.save(path, compress_level=1)
             os.utime(path, ns=(found.st_mtime_ns, found.st_mtime_ns))
         if not number:
             raise InputError(f"{source} has no frames.")
-        (folder / RATE_FILE).write_text(str(rate or ""), encoding="ascii")
+        rate = str(Fraction(number) / seconds) if seconds else ""
+        (folder / RATE_FILE).write_text(rate, encoding="ascii")
     known = (folder / RATE_FILE).read_text(encoding="ascii")
     return sorted(folder.glob("*.png")), Fraction(known) if known else None
 
 
-def _frames(source: Path) -> Iterator[tuple[Any, Fraction | None]]:
+def forget(work: Path) -> None:
+    """Remove the frames that were unpacked below `work`."""
+    for folder in work.glob(f"{FRAMES}*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _frames(source: Path) -> Iterator[tuple[Any, Fraction]]:
+    """Pictures, and for how many seconds each is shown; 0 where the file does not tell."""
     import av
     from PIL import Image, ImageSequence, UnidentifiedImageError
 
     try:
         with Image.open(source) as picture:
-            milliseconds = float(picture.info.get("duration", 0))
-            rate = Fraction(1000 / milliseconds).limit_denominator(1001) if milliseconds else None
             for frame in ImageSequence.Iterator(picture):
-                yield frame.convert("RGBA" if "A" in frame.getbands() else "RGB"), rate
+                whole = frame.convert("RGBA" if "A" in frame.getbands() else "RGB")
+                yield whole, Fraction(round(frame.info.get("duration", 0)), 1000)
         return
     except UnidentifiedImageError:
         pass  # a video
@@ -73,8 +80,9 @@ def _frames(source: Path) -> Iterator[tuple[Any, Fraction | None]]:
             if not container.streams.video:
                 raise InputError(f"{source} has no pictures in it.")
             stream = container.streams.video[0]
+            shown = 1 / stream.average_rate if stream.average_rate else Fraction(0)
             for decoded in container.decode(stream):
-                yield decoded.to_image(), stream.average_rate
+                yield decoded.to_image(), shown
     except av.FFmpegError as error:
         raise InputError(f"{source} cannot be read as a video: {error}") from error
 
