@@ -27,7 +27,7 @@ LAYERS = {
     "launcher": {"launcher", "xpu_runtime"},
     "batch": {"batch", "launcher", "xpu_runtime"},
     "benchmarks": {"benchmarks", "xpu_runtime", "launcher"},
-    "benchmarks/suites": {"benchmarks", "nodes", "xpu_runtime", "launcher"},
+    "benchmarks/suites": {"benchmarks", "nodes", "xpu_runtime", "launcher", "batch"},
 }
 
 
