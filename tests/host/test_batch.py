@@ -8,13 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import av
 import batches
 import hosts
+import numpy as np
 import processes
 import pytest
 import servers
 from batches import Started
 from comfyui_ipex.launcher.server import free_port
+from PIL import Image
 
 pytestmark = [pytest.mark.host, pytest.mark.xdist_group("batch")]
 
@@ -68,6 +71,40 @@ def test_an_interrupted_batch_resumes_with_what_is_missing(place: Path) -> None:
         assert (output / name).stat().st_mtime_ns == time
     assert {row["host"] for row in batches.rows(output)} == {"cpu", "cpu#2"}
     assert batches.hosts_left(place / "home") == []
+    for number, name in enumerate(names):
+        with Image.open(output / f"{name}.png") as picture:
+            prompt = json.loads(picture.info["prompt"])
+        assert prompt["6"]["inputs"]["seed"] == 7 + number
+        assert prompt["3"]["inputs"]["text"] == f"a {name}, in snow"
+
+
+def test_frames_are_enlarged_on_all_hosts_and_joined_in_order(place: Path) -> None:
+    shades = [20 * number for number in range(1, 11)]
+    frames = [Image.new("RGB", (48, 32), (shade, shade, shade)) for shade in shades]
+    moving = place / "moving.webp"
+    frames[0].save(moving, append_images=frames[1:], save_all=True, lossless=True, duration=40)
+    small = {"class_type": "ImageScaleBy", "inputs": {"image": ["1", 0], "scale_by": 2.0}}
+    small["inputs"]["upscale_method"] = "bicubic"
+    workflow = servers.workflow("upscale_ipex")
+    kept = {"1": workflow["1"], "3": small, "4": workflow["4"]}
+    (place / "enlarge.json").write_text(json.dumps(kept))
+    given = [str(place / "enlarge.json"), "--frames", str(moving), "--output", str(place / "large")]
+    given += ["--video", str(place / "large.mp4"), "--devices", "cpu,cpu"]
+    given += batches.host_arguments(place)
+    batch = batches.start("batch", given, place / "home", place / "frames.log")
+    assert batch.wait() == 0, batch.said
+    for number, shade in enumerate(shades, 1):
+        with Image.open(place / "large" / f"{number:06}.png") as picture:
+            assert picture.size == (96, 64)
+            assert np.abs(np.asarray(picture).astype(int) - shade).max() <= 1
+    with av.open(str(place / "large.mp4")) as video:
+        assert video.streams.video[0].average_rate == 25
+        seen = [frame.to_ndarray(format="gray").mean() for frame in video.decode(video=0)]
+    assert np.allclose(seen, shades, atol=20 / 2)
+    assert (np.diff(seen) > 0).all()
+    again = batches.start("batch", given, place / "home", place / "again.log")
+    assert again.wait() == 0, again.said
+    assert "of which 0 are to be done" in again.said
 
 
 @pytest.fixture(scope="module")
@@ -103,8 +140,10 @@ def test_a_node_that_is_killed_costs_no_job_and_doubles_none(
 
     batches.wait_for(lambda: len(of_second()) >= 2 or batch.process.poll() is not None, batch.log)
     assert batch.process.poll() is None, batch.said
-    listening = processes.listening_elsewhere([head.process.pid, *processes.of_folder(address)])
-    assert listening == []
+    started = processes.of_folder(str(place / "home"))
+    assert {head.process.pid, second.process.pid, batch.process.pid} < set(started)
+    assert len([line for line in started.values() if "main.py --port" in line]) >= 2
+    assert processes.listening_elsewhere(list(started)) == []
     batches.kill_node(second)
     assert batch.wait() == 0, batch.said
     assert batches.results(output) == {f"{name}.png" for name in names}
