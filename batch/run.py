@@ -110,7 +110,7 @@ class Work:
 def batch(arguments: argparse.Namespace, for_host: Sequence[str]) -> int:
     """Run a batch; returns 0, or 1 if jobs failed or are missing. Raises `InputError`."""
     workflow = Workflow.read(arguments.workflow)
-    folder: Path = arguments.output.expanduser().resolve()
+    folder = (arguments.output or default_output(arguments)).expanduser().resolve()
     with outputs.held(folder):
         work = _work(arguments, workflow, folder)
         rate = _rate(arguments, work)
@@ -134,6 +134,14 @@ def batch(arguments: argparse.Namespace, for_host: Sequence[str]) -> int:
             _join(work, folder, arguments.video, rate)
         video.forget(folder / outputs.WORK)
         return 0
+
+
+def default_output(arguments: argparse.Namespace) -> Path:
+    """A folder for results, below the one that the user is in, that tells what they are of."""
+    source = Path(arguments.table or arguments.frames)
+    if "*" in source.name or "?" in source.name:
+        source = source.parent
+    return Path(f"{source.stem or 'frames'}-results")
 
 
 def _work(arguments: argparse.Namespace, workflow: Workflow, folder: Path) -> Work:

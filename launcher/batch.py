@@ -33,7 +33,8 @@ def parser(task: str) -> argparse.ArgumentParser:
             "Run a workflow once for each row of a table, or for each frame of a video, on every "
             "device at once. The same command again does what is missing."
         )
-        _batch_arguments(made)
+        _source_arguments(made)
+        _work_arguments(made)
     else:
         made.description = (
             "Make this machine a node of a Ray cluster that offers its devices to batches."
@@ -58,7 +59,7 @@ def parser(task: str) -> argparse.ArgumentParser:
     return made
 
 
-def _batch_arguments(made: argparse.ArgumentParser) -> None:
+def _source_arguments(made: argparse.ArgumentParser) -> None:
     made.add_argument("workflow", type=Path, help="a workflow in API format")
     source = made.add_mutually_exclusive_group(required=True)
     source.add_argument(
@@ -85,8 +86,14 @@ def _batch_arguments(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--rate", type=float, metavar="FPS", help="frames a second of --video (default: as found)"
     )
+
+
+def _work_arguments(made: argparse.ArgumentParser) -> None:
     made.add_argument(
-        "--output", type=Path, required=True, metavar="FOLDER", help="where results go"
+        "--output",
+        type=Path,
+        metavar="FOLDER",
+        help="where results go (default: a folder here, called after the table or the frames)",
     )
     made.add_argument(
         "--retries",

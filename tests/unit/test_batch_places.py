@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comfyui_ipex.batch import cli, hosting, node, plans, ray_settings
+from comfyui_ipex.batch import cli, hosting, node, plans, ray_settings, run
 from comfyui_ipex.batch.errors import InputError
 from comfyui_ipex.batch.plans import HostPlan
 from comfyui_ipex.launcher.batch import parser
@@ -260,3 +260,21 @@ def test_a_hosts_environment_holds_no_token(tmp_path: Path) -> None:
     shared = plans.shared([plan("cpu"), plan("cpu")], 8, {})
     environment = hosting._environment(inherited, shared[1])
     assert environment == {"HOME": "/root", "OMP_NUM_THREADS": "4"}
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "folder"),
+    [
+        ("--table", "a/jobs.csv", "jobs-results"),
+        ("--frames", "clip.mp4", "clip-results"),
+        ("--frames", "a/shot/", "shot-results"),
+        ("--frames", "a/shot/*.png", "shot-results"),
+        ("--frames", "*.png", "frames-results"),
+    ],
+)
+def test_results_go_to_a_folder_that_is_called_after_what_they_are_of(
+    option: str, value: str, folder: str
+) -> None:
+    arguments, for_host = parser("batch").parse_known_args(["w.json", option, value, "--lowvram"])
+    assert run.default_output(arguments) == Path(folder)
+    assert for_host == ["--lowvram"]
