@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from .jobs import Job
 
 
-@dataclass
+@dataclass(eq=False)
 class Attempt:
     """A job with what was tried so far."""
 

@@ -144,6 +144,8 @@ def _reason(error: Exception) -> str:
     """Why an actor does not answer, in a line."""
     if "RuntimeError: this node" in str(error):
         return "this node" + str(error).rpartition("RuntimeError: this node")[2].splitlines()[0]
+    if "TaskError" in type(error).__name__:
+        return f"it failed: {str(error).strip().splitlines()[-1]}"
     return f"its node or process ended ({type(error).__name__})"
 
 

@@ -161,9 +161,12 @@ class Host:
         folder = self._folder
         if folder is None:
             return ""
-        with (folder / LOG).open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_BYTES))
-            return file.read().decode(errors="replace").strip()
+        try:
+            with (folder / LOG).open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_BYTES))
+                return file.read().decode(errors="replace").strip()
+        except FileNotFoundError:
+            return ""  # the host is being stopped
 
 
 def _stop(server: Server) -> None:

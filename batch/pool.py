@@ -17,6 +17,9 @@ from .outputs import Output
 ENDS_IN_A_ROW = 3
 """A host that ended so often without a job done between is left out."""
 
+FAILURES_IN_A_ROW = 2
+"""A host that worked and then failed at so many jobs is started anew: its device may be lost."""
+
 LOOK_SECONDS = 3.0
 """How often new hosts are looked for."""
 
@@ -37,10 +40,13 @@ class Member(Protocol):
 
 
 class Watcher(Protocol):
-    """Who is told what happens; calls come one at a time."""
+    """Who is told what happens; but for `keep`, calls come one at a time."""
 
-    def done(self, job: Job, outputs: Sequence[Output], host: str, tries: int) -> None:
-        """A job's results. An `OSError` ends the batch."""
+    def keep(self, job: Job, outputs: Sequence[Output]) -> Any:
+        """Put results aside, perhaps of several hosts at once. An `OSError` ends the batch."""
+
+    def done(self, job: Job, kept: Any, host: str, tries: int) -> None:
+        """A job is done, with what `keep` answered. An `OSError` ends the batch."""
 
     def failed(self, attempt: Attempt) -> None:
         """A job failed for good."""
@@ -159,10 +165,17 @@ class Pool:
                         return ""
                     self._watcher.joined(member.name)
                     self._changed.notify_all()
+                worked = False
+                failures = 0
                 while (attempt := self._take(member.name)) is not None:
-                    self._work(member, attempt)
+                    done = self._work(member, attempt)
                     ends = 0
-                return ""
+                    worked = worked or done
+                    failures = 0 if done else failures + 1
+                    if worked and failures == FAILURES_IN_A_ROW:
+                        break
+                else:
+                    return ""
             except HostGoneError as error:
                 ends += 1
                 if ends >= ENDS_IN_A_ROW or self._closed:
@@ -177,7 +190,8 @@ class Pool:
                 self._changed.wait()
             return None
 
-    def _work(self, member: Member, attempt: Attempt) -> None:
+    def _work(self, member: Member, attempt: Attempt) -> bool:
+        """Run one job; returns whether it was done."""
         job = attempt.job
         try:
             files = [
@@ -189,13 +203,15 @@ class Pool:
             self._give_back(member.name, job, error)
             if isinstance(error, HostGoneError):
                 raise
-            return
+            return False
+        kept = self._watcher.keep(job, outputs)
         with self._changed:
             if self._closed:
-                return
-            self._watcher.done(job, outputs, member.name, len(attempt.tried) + 1)
+                return True
+            self._watcher.done(job, kept, member.name, len(attempt.tried) + 1)
             self._board.finish(member.name)
             self._changed.notify_all()
+        return True
 
     def _give_back(self, host: str, job: Job, error: Exception) -> None:
         with self._changed:

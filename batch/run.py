@@ -16,7 +16,7 @@ from .errors import InputError
 from .frames import find_frames, frame_jobs
 from .jobs import Job
 from .manifest import DONE, FAILED, Manifest
-from .outputs import Output
+from .outputs import Output, Staged
 from .pool import Member, Pool
 from .progress import TimeLeft, duration
 from .table import read_table
@@ -24,6 +24,8 @@ from .workflow import Workflow
 
 SAY_SECONDS = 1.0
 """The least between two lines of progress."""
+
+VIDEOS = (".mp4", ".mkv", ".mov")
 
 CLUSTER_PATIENCE_SECONDS = 60.0
 """How long a batch waits for a node where a cluster has none."""
@@ -45,11 +47,14 @@ class Journal:
         """From the first host on: what it takes to start says nothing about jobs."""
         self._said = 0.0
 
-    def done(self, job: Job, made: Sequence[Output], host: str, tries: int) -> None:
-        """Write a job's results, its line, and progress. Raises `OSError`."""
-        staged = outputs.stage(self.folder, job.name, made)
-        self._add(job, DONE, host=host, tries=tries, files=staged.files)
-        staged.place()
+    def keep(self, job: Job, made: Sequence[Output]) -> Staged:
+        """Write a job's results beside their place. Raises `OSError`."""
+        return outputs.stage(self.folder, job.name, made)
+
+    def done(self, job: Job, kept: Staged, host: str, tries: int) -> None:
+        """Write a job's line, put its results in their place, and tell. Raises `OSError`."""
+        self._add(job, DONE, host=host, tries=tries, files=kept.files)
+        kept.place()
         self.done_now += 1
         self._tell(f"{job.name} on {host}")
 
@@ -160,6 +165,11 @@ def _rate(arguments: argparse.Namespace, work: Work) -> Fraction | None:
         return None
     if arguments.table:
         raise InputError("--video joins frames: it goes with --frames, not with --table.")
+    if arguments.video.suffix.lower() not in VIDEOS or not arguments.video.parent.is_dir():
+        raise InputError(
+            f"{arguments.video} cannot be written: a video is a file {' '.join(VIDEOS)} in a "
+            "folder that exists."
+        )
     rate = Fraction(arguments.rate).limit_denominator(1001) if arguments.rate else work.rate
     if rate is None or rate <= 0:
         raise InputError("Say how many frames a second the video has: --rate FPS.")

@@ -1,6 +1,5 @@
 """A workflow in API format: which inputs its nodes have, and copies of it with other values."""
 
-import copy
 import difflib
 import json
 from collections.abc import Iterator, Mapping
@@ -90,10 +89,11 @@ class Workflow:
         return self.nodes[target.node]["inputs"][target.input]
 
     def with_values(self, values: Mapping[Target, Any]) -> dict[str, Any]:
-        """A copy of the nodes with other values."""
-        nodes = copy.deepcopy(self.nodes)
+        """The nodes with other values. What stays as it is, is shared: there may be many jobs."""
+        nodes = dict(self.nodes)
         for target, value in values.items():
-            nodes[target.node]["inputs"][target.input] = value
+            node = nodes[target.node]
+            nodes[target.node] = {**node, "inputs": {**node["inputs"], target.input: value}}
         return nodes
 
     def of_class(self, kind: str) -> list[str]:

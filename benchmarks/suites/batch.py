@@ -65,7 +65,10 @@ class Counting:
     def __init__(self) -> None:
         self.by_host: dict[str, int] = {}
 
-    def done(self, job: Job, outputs: Sequence[Output], host: str, tries: int) -> None:
+    def keep(self, job: Job, outputs: Sequence[Output]) -> None:
+        """Nothing is kept."""
+
+    def done(self, job: Job, kept: None, host: str, tries: int) -> None:
         """Count one."""
         self.by_host[host] = self.by_host.get(host, 0) + 1
 

@@ -48,7 +48,11 @@ class Notes:
         self.again: list[tuple[str, str]] = []
         self.gone: list[str] = []
 
-    def done(self, job: Job, outputs: Sequence[Output], host: str, tries: int) -> None:
+    def keep(self, job: Job, outputs: Sequence[Output]) -> bytes:
+        return outputs[0].data
+
+    def done(self, job: Job, kept: bytes, host: str, tries: int) -> None:
+        assert job.name == f"job {kept.decode()}"
         self.results.append((job.name, host))
 
     def failed(self, attempt: Attempt) -> None:
@@ -175,6 +179,29 @@ def test_a_host_that_keeps_ending_is_left_out_and_what_is_left_is_not_called_fai
     assert notes.failures == []
 
 
+def test_a_host_that_worked_and_then_fails_at_everything_is_started_anew() -> None:
+    class Sick(Toy):
+        def run(
+            self, prompt: Mapping[str, Any], files: Sequence[Sent], timeout: float
+        ) -> list[Output]:
+            if self.starts == 1 and self.ran:
+                self.ran.append(prompt["number"])
+                raise JobFailedError("device lost")
+            return super().run(prompt, files, timeout)
+
+    host = Sick("one")
+    notes = run(8, 0, host)
+    assert host.starts == 2
+    assert [attempt.job.name for attempt in notes.failures] == ["job 1", "job 2"]
+    assert len(notes.results) == 6
+
+
+def test_a_host_that_never_worked_is_not_started_again_and_again() -> None:
+    host = Toy("one", failing(*range(8)))
+    assert len(run(8, 0, host).failures) == 8
+    assert host.starts == 1
+
+
 def test_a_host_that_comes_later_helps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "LOOK_SECONDS", 0.01)
     late_ran = threading.Event()
@@ -200,7 +227,7 @@ def test_without_hosts_a_pool_waits_as_long_as_it_was_told(
 
 def test_an_error_while_writing_ends_the_run_and_every_host() -> None:
     class Full(Notes):
-        def done(self, job: Job, outputs: Sequence[Output], host: str, tries: int) -> None:
+        def keep(self, job: Job, outputs: Sequence[Output]) -> bytes:
             raise OSError("no space left")
 
     host = Toy("one")
