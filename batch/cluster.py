@@ -8,8 +8,10 @@ actor, and its actor pool gives prompts to actors that have died.
 import importlib
 import logging
 import os
+import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +33,12 @@ class Cluster:
         host, _ = address_of(address)
         # Ray reads its settings when it is imported.
         os.environ.update(environment(host, check_token(token)))
-        # What goes wrong is said below, and in Ray's own logs.
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         self._ray: Any = _imported()
         self._known: set[tuple[str, str]] = set()
         own = {"_node_ip_address": host} if is_loopback(host) else {}
         try:
-            self._ray.init(address=address, log_to_driver=False, configure_logging=False, **own)
+            with _quiet():
+                self._ray.init(address=address, log_to_driver=False, configure_logging=False, **own)
         except (self._ray.exceptions.RayError, RuntimeError, OSError, ValueError) as error:
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             raise InputError(
@@ -138,6 +139,20 @@ class NodeHost:
             return self._ray.get(getattr(actor, method).remote(*arguments))
         except self._ray.exceptions.RayError as error:
             raise HostGoneError(_reason(error)) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what Ray's native part writes for each of its tries; its exception tells enough."""
+    sys.stderr.flush()
+    saved, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nothing)
 
 
 def _reason(error: Exception) -> str:
