@@ -4,6 +4,7 @@ Run as a program, this module is a second node: `batches.py HEAD TOKEN ARGUMENTS
 command refuses a second node on the loopback interface, where a cluster has no use but in tests.
 """
 
+import dataclasses
 import json
 import os
 import signal
@@ -102,7 +103,7 @@ def results(folder: Path) -> set[str]:
 def second_node(
     address: str, token: Path, arguments: Sequence[str], home: Path, log: Path
 ) -> Started:
-    """Start a node with one host on the CPU, which joins the head at `address`."""
+    """Start a node with one host on an emulated XPU, which joins the head at `address`."""
     import hosts
 
     python = hosts.installed(hosts.REFERENCE).python
@@ -146,7 +147,23 @@ def be_a_node(address: str, token: Path, arguments: Sequence[str]) -> None:
     from comfyui_ipex.batch import node, plans, ray_settings, remote
     from comfyui_ipex.launcher.releases import REFERENCE
 
-    found = plans.plans(REFERENCE, "cpu", arguments)
+    on_cpu = plans.plans(REFERENCE, "cpu", arguments)[0]
+    emulated = token.with_name("emulated-python")
+    tests = Path(__file__).parent
+    emulated.write_text(
+        f"#!/bin/sh\nPYTHONPATH={tests} exec {on_cpu.python} -m xpu_emulator --device a770 -- "
+        '"$@"\n'
+    )
+    emulated.chmod(0o755)
+    found = [
+        dataclasses.replace(
+            on_cpu,
+            name="xpu:0",
+            python=str(emulated),
+            setting="xpu:0",
+            arguments=(*arguments, "--force-fp32"),
+        )
+    ]
     described = token.with_name("second-node.json")
     node.describe(found, described)
     settings: Mapping[str, str] = ray_settings.environment(ray_settings.LOOPBACK, token)

@@ -24,13 +24,21 @@ pytestmark = [pytest.mark.host, pytest.mark.xdist_group("batch")]
 JOBS = 8
 
 
-def table(path: Path, count: int) -> list[str]:
+STEPS = 4
+
+LONG, LONG_STEPS = 4, 60
+"""How many of the first jobs of a cluster take long, so that each host has jobs, come as it may."""
+
+
+def table(path: Path, count: int, long: int = 0) -> list[str]:
     """A table whose jobs differ in seed and text; returns their names."""
     names = [f"fox {number}" for number in range(1, count + 1)]
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["job", "KSampler.seed", "3.text"])
-        writer.writerows([name, 7 + n, f"a {name}, in snow"] for n, name in enumerate(names))
+        writer.writerow(["job", "KSampler.seed", "3.text", "6.steps"])
+        for number, name in enumerate(names):
+            steps = LONG_STEPS if number < long else STEPS
+            writer.writerow([name, 7 + number, f"a {name}, in snow", steps])
     return names
 
 
@@ -39,9 +47,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a home for the launcher and a workflow."""
     hosts.installed(hosts.REFERENCE)
     folder = tmp_path_factory.mktemp("batch")
-    workflow = servers.workflow("txt2img")
-    workflow["6"]["inputs"]["steps"] = 4
-    (folder / "workflow.json").write_text(json.dumps(workflow))
+    (folder / "workflow.json").write_text(json.dumps(servers.workflow("txt2img")))
     return folder
 
 
@@ -53,8 +59,8 @@ def arguments(place: Path, output: Path, jobs: Path, *more: str) -> list[str]:
 def test_an_interrupted_batch_resumes_with_what_is_missing(place: Path) -> None:
     names = table(place / "jobs.csv", JOBS)
     output = place / "pictures"
-    more = ["--devices", "cpu,cpu", *batches.host_arguments(place)]
-    command = arguments(place, output, place / "jobs.csv", *more)
+    more = batches.host_arguments(place)
+    command = arguments(place, output, place / "jobs.csv", "--devices", "cpu", *more)
     first = batches.start("batch", command, place / "home", place / "first.log")
     batches.wait_for(lambda: len(batches.done(output)) >= 2, first.log)
     first.process.send_signal(signal.SIGINT)
@@ -69,7 +75,6 @@ def test_an_interrupted_batch_resumes_with_what_is_missing(place: Path) -> None:
     assert batches.done(output) == dict.fromkeys(names, 1)
     for name, time in before.items():
         assert (output / name).stat().st_mtime_ns == time
-    assert {row["host"] for row in batches.rows(output)} == {"cpu", "cpu#2"}
     assert batches.hosts_left(place / "home") == []
     for number, name in enumerate(names):
         with Image.open(output / f"{name}.png") as picture:
@@ -109,7 +114,7 @@ def test_frames_are_enlarged_on_all_hosts_and_joined_in_order(place: Path) -> No
 
 @pytest.fixture(scope="module")
 def cluster(place: Path) -> Iterator[tuple[str, Path, Started, Started]]:
-    """Address, token, and two nodes with one host each: the head of our own, and a second one."""
+    """Address, token, and two nodes: a head with a host on the CPU, one with an emulated XPU."""
     address, token = f"127.0.0.1:{free_port()}", place / "token"
     host = batches.host_arguments(place)
     given = ["--head", "--listen", address, "--token-file", str(token), "--devices", "cpu", *host]
@@ -129,16 +134,16 @@ def test_a_node_that_is_killed_costs_no_job_and_doubles_none(
     place: Path, cluster: tuple[str, Path, Started, Started]
 ) -> None:
     address, token, head, second = cluster
-    names = table(place / "many.csv", 2 * JOBS)
+    names = table(place / "many.csv", 2 * JOBS, LONG)
     output = place / "of-a-cluster"
     given = arguments(place, output, place / "many.csv", "--address", address)
     given += ["--token-file", str(token)]
     batch = batches.start("batch", given, place / "home", place / "cluster.log")
 
     def of_second() -> list[dict[str, Any]]:
-        return [row for row in batches.rows(output) if "@second/" in row["host"]]
+        return [row for row in batches.rows(output) if row["host"].startswith("xpu:0@second/")]
 
-    batches.wait_for(lambda: len(of_second()) >= 2 or batch.process.poll() is not None, batch.log)
+    batches.wait_for(lambda: of_second() or batch.process.poll() is not None, batch.log)
     assert batch.process.poll() is None, batch.said
     started = processes.of_folder(str(place / "home"))
     assert {head.process.pid, second.process.pid, batch.process.pid} < set(started)
