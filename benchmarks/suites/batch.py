@@ -21,10 +21,10 @@ from ..case import NO_DTYPE, Case, Place, Side, Trial
 from .sd_models import FAMILIES, Family
 from .startup_servers import DOWN, PROMPT_S, checkpoint, scratch, workflow
 
-JOBS = 12
+JOBS = 8
 """Prompts of a batch: even, so that two hosts can share them."""
 
-SIDE, STEPS = 256, 8
+SIDE, STEPS = 64, 4
 
 
 def cases() -> list[Case]:
