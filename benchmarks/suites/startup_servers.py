@@ -25,8 +25,9 @@ from .sd_models import Family, state
 
 PROMPT_S = 600.0
 
-_DOWN = contextlib.ExitStack()
-atexit.register(_DOWN.close)
+DOWN = contextlib.ExitStack()
+"""What is to be ended with this process."""
+atexit.register(DOWN.close)
 
 _SEEDS = iter(range(1, 1 << 30))
 
@@ -87,7 +88,7 @@ def processor_facts(what: str, kind: Kind) -> dict[str, Any]:
 @functools.cache
 def scratch() -> Path:
     """A folder that goes with this process."""
-    return Path(_DOWN.enter_context(tempfile.TemporaryDirectory(prefix="ipex-benchmarks-")))
+    return Path(DOWN.enter_context(tempfile.TemporaryDirectory(prefix="ipex-benchmarks-")))
 
 
 @functools.cache
@@ -111,7 +112,7 @@ def started(kind: Kind, place: Place) -> Server:
     base = prepare_base(scratch() / kind.name.replace(" ", "-"), tree)
     if kind.extension:
         link_extension(base)
-    log = _DOWN.enter_context((base / "server.log").open("a", encoding="utf-8"))
+    log = DOWN.enter_context((base / "server.log").open("a", encoding="utf-8"))
     cpu = place.device.type == "cpu"
     arguments = ["--disable-api-nodes", *(["--cpu"] if cpu else [])]
     command = ServerCommand((sys.executable,), tree, base, free_port(), arguments)
@@ -136,13 +137,14 @@ def start_seconds(kind: Kind, place: Place) -> float:
 @functools.cache
 def running(kind: Kind, place: Place) -> Server:
     """The server of a kind that answers prompts."""
-    server = _DOWN.enter_context(started(kind, place))
+    server = DOWN.enter_context(started(kind, place))
     server.wait_ready()
     return server
 
 
 @functools.cache
-def _checkpoint(family: Family, tree: Path) -> Path:
+def checkpoint(family: Family, tree: Path) -> Path:
+    """A file with a family's weights; it goes with this process."""
     from safetensors.torch import save_file
 
     path = scratch() / f"{family.name}.safetensors"
@@ -155,19 +157,20 @@ def answer_seconds(kind: Kind, place: Place, family: Family) -> float:
     server = running(kind, place)
     if place.tree is None or server.command.base is None:
         raise ValueError("This suite needs ComfyUI: name its folder with --tree.")
-    path = _checkpoint(family, place.tree)
+    path = checkpoint(family, place.tree)
     link = server.command.base / "models" / "checkpoints" / path.name
     if not link.exists():
         link.symlink_to(path)
     client = server.client
     before = _processor_seconds(server)
-    record = client.wait(client.queue(_workflow(family, path.name)), PROMPT_S)
+    record = client.wait(client.queue(workflow(family, path.name)), PROMPT_S)
     _USED[family.name, kind].append(_processor_seconds(server) - before)
     times = {kind: said["timestamp"] for kind, said in record["status"]["messages"]}
     return float(times["execution_success"] - times["execution_start"]) / 1000
 
 
-def _workflow(family: Family, checkpoint: str) -> dict[str, Any]:
+def workflow(family: Family, checkpoint: str) -> dict[str, Any]:
+    """A txt2img prompt with a seed that was not used before; node 7 shows the picture."""
     size = {"width": family.side, "height": family.side, "batch_size": 1}
     sampling = {"steps": family.steps, "cfg": 7.0, "denoise": 1.0, "seed": next(_SEEDS)}
     sampling |= {"sampler_name": "euler", "scheduler": "normal"}

@@ -192,7 +192,7 @@ def test_a_failed_write_leaves_the_file_as_it_was(
 
 
 def test_names_that_do_not_exist_are_errors_that_list_what_does() -> None:
-    with pytest.raises(ValueError, match=r"no suite nonsense.*attention, conv"):
+    with pytest.raises(ValueError, match=r"no suite nonsense.*attention, batch, conv"):
         table.named(["nonsense"])
     with pytest.raises(ValueError, match="no dtype fp7"):
         cli.plan_of(cli.parser().parse_args(["--dtype", "fp7"]))
