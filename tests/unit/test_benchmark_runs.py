@@ -94,14 +94,14 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert process.stdout is not None
     process.stdout.close()
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not (path.exists() and json.loads(path.read_text())["results"]):
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.02)
     checked(path)  # while it runs, too
     process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 128 + signal.SIGTERM
+    assert process.wait(300) == 128 + signal.SIGTERM
     return path
 
 
