@@ -25,6 +25,7 @@ SETTINGS: Mapping[str, Any] = {
     "resolution": 64,
     "preprocessor": "TEED",
     "model": "small",
+    "points_per_side": 2,
     "model_name": "mini_esrgan_x2.safetensors",
 }
 """What widgets are set to, by their names; a menu without such an entry has its default."""
