@@ -41,8 +41,25 @@ EXAMPLES = REPOSITORY / "example_workflows"
 
 NEWEST = hosts.VERSIONS[-1]
 
-BESIDE_THE_PANEL = 400
+PREVIEW_WIDTH = 900
+
+BESIDE_THE_PANEL = 470
 """Pixels from the left, so that the side bar's panel hides no node."""
+
+PANEL_EDGE = 70
+"""Pixels by which the side bar's panel is made wider, for the names in it."""
+
+HELP_EDGE = -330
+"""The same for the panel with the help page, on the right."""
+
+LEAST_WIDTH = 330
+"""Of a node that is shown alone, in the graph's units."""
+
+REPORT_SIZE = (640, 300)
+"""Of XPU Report's node with its text."""
+
+NOTICES = "[data-testid=queue-progress-overlay], .p-toast { display: none !important; }"
+"""What the page says of a run covers the graph's right corner."""
 
 REAL = "DAT_light_x2.pth"
 
@@ -129,15 +146,27 @@ def node_pictures(
     """A picture for each help page, or for those of `names`."""
     runs = runnable()
     for node in NODE_CLASS_MAPPINGS:
-        if names and node not in names:
+        if node == "IpexXpuReport" or (names and node not in names):
             continue
         if node in runs:
             picture = result_of(running, node, runs[node])
         else:
             page.show((node, (0, 0)))
+            page.plain(LEAST_WIDTH)
             page.fit()
-            picture = parts.cut_out(page.screenshot(), page.place_of(node))
+            picture = parts.cut_out(page.screenshot(), page.place())
         parts.write_webp(picture, NODE_PICTURES / f"{node}.webp")
+
+
+def report_picture(page: pages.ComfyPage) -> None:
+    """XPU Report's own node after a run: its text is what it is for."""
+    page.show(("IpexXpuReport", (0, 0)))
+    page.plain(REPORT_SIZE[0])
+    page.evaluate("(size) => app.graph._nodes[0].setSize(size)", list(REPORT_SIZE))
+    page.run()
+    page.fit()
+    picture = parts.cut_out(page.screenshot(), page.place(), widest=REPORT_SIZE[0])
+    parts.write_webp(picture, NODE_PICTURES / "IpexXpuReport.webp")
 
 
 def example_pictures(page: pages.ComfyPage, names: Collection[str]) -> None:
@@ -150,29 +179,29 @@ def example_pictures(page: pages.ComfyPage, names: Collection[str]) -> None:
         if path.stem in RUN_ALONE:
             page.run()
             settle(page)
-        shot = parts.without_frame(page.screenshot())
-        shot.convert("RGB").save(path.with_suffix(".jpg"), quality=78, optimize=True)
+        shot = parts.cut_out(page.screenshot(), page.place(), widest=PREVIEW_WIDTH)
+        shot.save(path.with_suffix(".jpg"), quality=78, optimize=True)
 
 
 def settle(page: pages.ComfyPage) -> None:
-    """Wait until results are seen, and until nothing speaks of the run any more."""
+    """Wait until results are seen."""
     page.until(
         "app.graph._nodes.filter((node) => node.type === 'SaveImage').every((node) =>"
         " node.imgs?.length && node.imgs.every((image) => image.complete))"
     )
-    for text in ("Total:", "Job queued", "Job completed"):
-        page.page.get_by_text(text).first.wait_for(state="hidden")
 
 
 def readme_pictures(page: pages.ComfyPage) -> None:
-    """The page with the report, with the menu, and with an example that ran."""
+    """The page with the report and with the menu, beside an example that ran."""
     page.drop(EXAMPLES / "preprocess_edges.json")
     page.run()
     settle(page)
     for name, tab in (("report", "comfyui-ipex.report"), ("menu", "node-library")):
         page.open_tab(tab)
-        if name == "menu":
-            unfold(page, "IPEX", "preprocess", "lines")
+        if name == "report":
+            page.move_edge(0, PANEL_EDGE)
+        else:
+            unfold(page, "IPEX", "preprocess")
         page.fit(space=BESIDE_THE_PANEL)
         picture = Image.open(io.BytesIO(page.screenshot()))
         parts.write_webp(picture.convert("RGB"), README_PICTURES / f"{name}.webp")
@@ -191,8 +220,10 @@ def help_picture(browser: Browser, running: servers.ComfyServer) -> None:
     """A node with its help page, which holds a picture that was made before."""
     page = pages.ComfyPage(browser, running)
     page.show(("IpexCannyPreprocessor", (0, 0)))
+    page.fit()
     page.help_button().dispatch_event("click")
     page.page.locator("img[src*=IpexCanny]").wait_for()
+    page.move_edge(0, HELP_EDGE)
     picture = Image.open(io.BytesIO(page.screenshot()))
     parts.write_webp(picture.convert("RGB"), README_PICTURES / "help.webp")
     page.close()
@@ -209,8 +240,11 @@ def main(chromium: str, *wanted: str) -> None:
         browser = pages.launched(playwright, chromium)
         with server(Path(scratch)) as running:
             page = pages.ComfyPage(browser, running)
+            page.page.add_style_tag(content=NOTICES)
             if "nodes" in kinds:
                 node_pictures(running, page, names)
+                if not names or "IpexXpuReport" in names:
+                    report_picture(page)
             if "examples" in kinds:
                 example_pictures(page, names)
             if "readme" in kinds:
