@@ -74,7 +74,7 @@ _PLACE = """() => {
   const [left, top] = seen(Math.min, 0);
   const [right, bottom] = seen(Math.max, 1);
   const space = 12;
-  const title = 54 * scale + space;  // and the badge above it
+  const title = 46 * scale + space;  // and the badge above it
   return [left - space, top - title, right + space, bottom + space].map(
     (one, side) => one + (side % 2 ? frame.top : frame.left));
 }"""

@@ -58,8 +58,11 @@ LEAST_WIDTH = 330
 REPORT_SIZE = (640, 300)
 """Of XPU Report's node with its text."""
 
-NOTICES = "[data-testid=queue-progress-overlay], .p-toast { display: none !important; }"
-"""What the page says of a run covers the graph's right corner."""
+GRAPH_ALONE = ".z-999 { visibility: hidden !important; }"
+"""Bars, and what the page says of a run, cover the graph's corners."""
+
+NOTICE_SECONDS = 8.0
+"""How long the page speaks of a run that has ended."""
 
 REAL = "DAT_light_x2.pth"
 
@@ -159,12 +162,17 @@ def node_pictures(
 
 
 def report_picture(page: pages.ComfyPage) -> None:
-    """XPU Report's own node after a run: its text is what it is for."""
+    """XPU Report's own node after a run: its text, from the devices on, is what it is for."""
     page.show(("IpexXpuReport", (0, 0)))
     page.plain(REPORT_SIZE[0])
     page.evaluate("(size) => app.graph._nodes[0].setSize(size)", list(REPORT_SIZE))
     page.run()
     page.fit()
+    page.evaluate("""() => {
+      const area = [...document.querySelectorAll("textarea")].find((one) => one.value);
+      const above = area.value.slice(0, area.value.indexOf("xpu:0: ")).split("\n").length - 1;
+      area.scrollTop = (area.scrollHeight * above) / area.value.split("\n").length;
+    }""")
     picture = parts.cut_out(page.screenshot(), page.place(), widest=REPORT_SIZE[0])
     parts.write_webp(picture, NODE_PICTURES / "IpexXpuReport.webp")
 
@@ -191,11 +199,13 @@ def settle(page: pages.ComfyPage) -> None:
     )
 
 
-def readme_pictures(page: pages.ComfyPage) -> None:
+def readme_pictures(browser: Browser, running: servers.ComfyServer) -> None:
     """The page with the report and with the menu, beside an example that ran."""
+    page = pages.ComfyPage(browser, running)
     page.drop(EXAMPLES / "preprocess_edges.json")
     page.run()
     settle(page)
+    time.sleep(NOTICE_SECONDS)
     for name, tab in (("report", "comfyui-ipex.report"), ("menu", "node-library")):
         page.open_tab(tab)
         if name == "report":
@@ -205,6 +215,7 @@ def readme_pictures(page: pages.ComfyPage) -> None:
         page.fit(space=BESIDE_THE_PANEL)
         picture = Image.open(io.BytesIO(page.screenshot()))
         parts.write_webp(picture.convert("RGB"), README_PICTURES / f"{name}.webp")
+    page.close()
 
 
 def unfold(page: pages.ComfyPage, *folders: str) -> None:
@@ -240,16 +251,16 @@ def main(chromium: str, *wanted: str) -> None:
         browser = pages.launched(playwright, chromium)
         with server(Path(scratch)) as running:
             page = pages.ComfyPage(browser, running)
-            page.page.add_style_tag(content=NOTICES)
+            page.page.add_style_tag(content=GRAPH_ALONE)
             if "nodes" in kinds:
                 node_pictures(running, page, names)
                 if not names or "IpexXpuReport" in names:
                     report_picture(page)
             if "examples" in kinds:
                 example_pictures(page, names)
-            if "readme" in kinds:
-                readme_pictures(page)
             page.close()
+            if "readme" in kinds:
+                readme_pictures(browser, running)
             if "help" in kinds:
                 help_picture(browser, running)
         browser.close()
