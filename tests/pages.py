@@ -180,6 +180,14 @@ class ComfyPage:
             [[name, list(place)] for name, place in nodes],
         )
 
+    def style(self, css: str) -> None:
+        """Change how the page looks. Playwright's own way takes others' errors for its own."""
+        self.evaluate(
+            "(css) => { const made = document.createElement('style'); made.textContent = css;"
+            " document.head.append(made); }",
+            css,
+        )
+
     def place(self) -> tuple[float, float, float, float]:
         """Left, top, right and bottom of the nodes, titles and some space, in the screenshot."""
         return tuple(self.evaluate(_PLACE))
@@ -197,6 +205,7 @@ class ComfyPage:
         self.page.mouse.down()
         self.page.mouse.move(left + by, middle, steps=5)
         self.page.mouse.up()
+        self.page.mouse.move(0, 0)
 
     def fit(self, space: int = 110) -> None:
         """Show the whole graph, beside `space` pixels for the side bar."""

@@ -6,6 +6,7 @@ devices in the screenshots are emulated.
 """
 
 import io
+import json
 import sys
 import tempfile
 import time
@@ -65,6 +66,8 @@ NOTICE_SECONDS = 8.0
 """How long the page speaks of a run that has ended."""
 
 REAL = "DAT_light_x2.pth"
+
+REAL_FOR = "RealESRGAN_x4plus.pth"
 
 KINDS = frozenset(["nodes", "examples", "readme", "help"])
 
@@ -168,10 +171,10 @@ def report_picture(page: pages.ComfyPage) -> None:
     page.evaluate("(size) => app.graph._nodes[0].setSize(size)", list(REPORT_SIZE))
     page.run()
     page.fit()
-    page.evaluate("""() => {
+    page.evaluate(r"""() => {
       const area = [...document.querySelectorAll("textarea")].find((one) => one.value);
       const above = area.value.slice(0, area.value.indexOf("xpu:0: ")).split("\n").length - 1;
-      area.scrollTop = (area.scrollHeight * above) / area.value.split("\n").length;
+      area.scrollTop = 1.164 * parseFloat(getComputedStyle(area).fontSize) * (above - 0.6);
     }""")
     picture = parts.cut_out(page.screenshot(), page.place(), widest=REPORT_SIZE[0])
     parts.write_webp(picture, NODE_PICTURES / "IpexXpuReport.webp")
@@ -182,13 +185,24 @@ def example_pictures(page: pages.ComfyPage, names: Collection[str]) -> None:
     for path in sorted(EXAMPLES.glob("*.json")):
         if names and path.stem not in names:
             continue
-        page.drop(path, lambda text: text.replace("RealESRGAN_x4plus.pth", REAL))
+        page.drop(path, as_shown)
         page.fit()
         if path.stem in RUN_ALONE:
             page.run()
             settle(page)
         shot = parts.cut_out(page.screenshot(), page.place(), widest=PREVIEW_WIDTH)
         shot.save(path.with_suffix(".jpg"), quality=78, optimize=True)
+
+
+def as_shown(text: str) -> str:
+    """An example with weights that are at hand, and as small as an emulated card wants it."""
+    workflow = json.loads(text)
+    if REAL_FOR in text:
+        for node in workflow["nodes"]:
+            shown = {"IpexUpscaleModelLoader": [REAL, "auto", "fp32"]}
+            shown["LoadImage"] = ["small.png", "image"]
+            node["widgets_values"] = shown.get(node["type"], node.get("widgets_values", []))
+    return json.dumps(workflow)
 
 
 def settle(page: pages.ComfyPage) -> None:
@@ -251,7 +265,7 @@ def main(chromium: str, *wanted: str) -> None:
         browser = pages.launched(playwright, chromium)
         with server(Path(scratch)) as running:
             page = pages.ComfyPage(browser, running)
-            page.page.add_style_tag(content=GRAPH_ALONE)
+            page.style(GRAPH_ALONE)
             if "nodes" in kinds:
                 node_pictures(running, page, names)
                 if not names or "IpexXpuReport" in names:
