@@ -53,6 +53,9 @@ PANEL_EDGE = 70
 HELP_EDGE = -330
 """The same for the panel with the help page, on the right."""
 
+BESIDE_THE_TOOLS, BELOW_THE_TOOLS = 200, 80
+"""What leaves the selected node's tools, with the button for its help page, in sight."""
+
 LEAST_WIDTH = 330
 """Of a node that is shown alone, in the graph's units."""
 
@@ -245,7 +248,8 @@ def help_picture(browser: Browser, running: servers.ComfyServer) -> None:
     """A node with its help page, which holds a picture that was made before."""
     page = pages.ComfyPage(browser, running)
     page.show(("IpexCannyPreprocessor", (0, 0)))
-    page.fit()
+    page.fit(space=BESIDE_THE_TOOLS)
+    page.evaluate("(by) => { app.canvas.ds.offset[1] += by; }", BELOW_THE_TOOLS)
     page.help_button().dispatch_event("click")
     page.page.locator("img[src*=IpexCanny]").wait_for()
     page.move_edge(0, HELP_EDGE)
