@@ -34,6 +34,9 @@ def environment(host: str, token: Path) -> dict[str, str]:
         "RAY_USAGE_STATS_ENABLED": "0",
         # Ray would hide every card from actors that ask it for none.
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        # Ray would end actors, and hosts with them, where 95 % of the machine's memory is in use,
+        # by whomever. ComfyUI manages its own, and fills it on purpose.
+        "RAY_memory_monitor_refresh_ms": "0",
     }
     if is_loopback(host):
         # Ray's own name for: talk over the loopback interface. Without it, it listens on all.

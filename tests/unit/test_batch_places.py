@@ -107,6 +107,8 @@ def test_ray_keeps_to_the_loopback_interface_there_and_always_asks_for_a_token()
     for settings in (local, wide):
         assert settings["RAY_AUTH_MODE"] == "token"
         assert settings["RAY_AUTH_TOKEN_PATH"] == "/token"
+        # Else it ends hosts where other programs fill the memory.
+        assert settings["RAY_memory_monitor_refresh_ms"] == "0"
     assert "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER" not in wide
 
 

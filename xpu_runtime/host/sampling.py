@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .interface import node_class
+
 if TYPE_CHECKING:
     import torch
 
@@ -140,10 +142,11 @@ def _samplers() -> Any:
 
 
 def part_of_latent(latent: Mapping[str, Any], first: int, count: int) -> dict[str, Any]:
-    """The host's own part of a LATENT's batch, for which KSampler draws the whole's noise."""
-    import nodes
+    """The host's own part of a LATENT's batch, for which KSampler draws the whole's noise.
 
-    return dict(nodes.LatentFromBatch().frombatch(latent, first, count)[0])
+    Raises `RuntimeError` where the host's nodes are not loaded.
+    """
+    return dict(_node("LatentFromBatch").frombatch(latent, first, count)[0])
 
 
 def sampled(
@@ -155,12 +158,16 @@ def sampled(
 ) -> dict[str, Any]:
     """The LATENT that the host's KSampler makes of this one.
 
-    `settings`: seed, steps, cfg, sampler_name, scheduler, denoise.
+    `settings`: seed, steps, cfg, sampler_name, scheduler, denoise. Raises `RuntimeError` where
+    the host's nodes are not loaded.
     """
-    import nodes
+    conditioning = {"positive": positive, "negative": negative}
+    node = _node("KSampler")
+    return dict(node.sample(model=model, latent_image=latent, **conditioning, **settings)[0])
 
-    return dict(
-        nodes.common_ksampler(
-            model, positive=positive, negative=negative, latent=latent, **settings
-        )[0]
-    )
+
+def _node(name: str) -> Any:
+    found = node_class(name)
+    if found is None:
+        raise RuntimeError(f"ComfyUI's node {name} is not loaded in this process.")
+    return found()
