@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import ctypes
 import functools
 import shutil
 import statistics
@@ -14,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from ...launcher.folders import REPOSITORY, child_environment
 from ...launcher.installation import link_extension, prepare_base
 from ...launcher.server import Server, ServerCommand, free_port
+from .. import words
 from ..case import Place
+from ..result import Timing
 from .sd_models import Family, state
 
 PROMPT_S = 600.0
@@ -52,17 +53,36 @@ _USED: dict[tuple[str, Kind], list[float]] = defaultdict(list)
 
 
 def _processor_seconds(server: Server) -> float:
-    used = psutil.Process(server.process.pid).cpu_times()
-    return float(used.user + used.system)
+    """By the process's own clock: its times elsewhere come in hundredths. Raises `OSError`."""
+    pid = server.process.pid
+    clock = ctypes.c_int()
+    error = ctypes.CDLL(None).clock_getcpuclockid(pid, ctypes.byref(clock))
+    if error:
+        raise OSError(error, f"The processor time of process {pid} cannot be read")
+    return time.clock_gettime(clock.value)
 
 
-def processor_facts(what: str, kind: Kind) -> dict[str, float]:
-    """The servers' own processor time, which other load lengthens least: medians, and the best."""
-    found = {one: _USED[what, one] for one in (kind, BARE) if _USED[what, one]}
-    facts = {f"processor s {one.name}": statistics.median(used) for one, used in found.items()}
-    if len(found) == 2:
-        facts["best processor s over best without"] = min(found[kind]) / min(found[BARE])
-    return {name: round(value, 3) for name, value in facts.items()}
+def forget(what: str) -> None:
+    """Let `processor_facts` tell of what comes from now on."""
+    for key in [key for key in _USED if key[0] == what]:
+        del _USED[key]
+
+
+def processor_facts(what: str, kind: Kind) -> dict[str, Any]:
+    """The servers' own processor time, which other load lengthens least: medians, and the ratio.
+
+    They took turns, so that the ratio is that of pairs.
+    """
+    used = {one: _USED[what, one] for one in (kind, BARE)}
+    facts: dict[str, Any] = {
+        f"processor s {one.name}": round(statistics.median(times), 3)
+        for one, times in used.items()
+        if times
+    }
+    ratios = [bare / ours for ours, bare in zip(used[kind], used[BARE], strict=True)]
+    if ratios:
+        facts["processor time without over with"] = words.ratio(Timing.of(ratios))
+    return facts
 
 
 @functools.cache
