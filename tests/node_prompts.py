@@ -25,6 +25,7 @@ SETTINGS: Mapping[str, Any] = {
     "resolution": 64,
     "preprocessor": "TEED",
     "model": "small",
+    "points_per_side": 2,
     "model_name": "mini_esrgan_x2.safetensors",
     "steps": 1,
 }

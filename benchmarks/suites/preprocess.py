@@ -218,7 +218,7 @@ def _alone(name: str, size: tuple[int, int], place: Place) -> Trial:
     options = preprocessor.defaults(ready.method)
     known = loaded.network_of(ready.method, options, place.device, "auto", ready.find)
     known.module.to(place.device)
-    layout = known.network.layout
+    layout = known.network.layout(place.device)
     batch = Batch(ready.images.to(place.device).movedim(-1, 1).contiguous(memory_format=layout))
     dtype = next(known.module.parameters()).dtype
     return Trial(

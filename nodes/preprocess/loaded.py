@@ -142,7 +142,7 @@ def settle(loaded: Loaded, method: Method, options: Mapping[str, Any]) -> torch.
     host.unload(loaded.patcher)
     loaded.module.to(loaded.dtype)
     if loaded.dtype != torch.float32:
-        loaded.module.to(memory_format=loaded.network.layout)
+        loaded.module.to(memory_format=loaded.network.layout(loaded.device))
     loaded.patcher.size = 0  # of the weights; the host asks for it anew
     with contextlib.suppress(RuntimeError, TypeError, AttributeError):  # TorchScript has none
         loaded.twin = without_numbers(loaded.module)
@@ -166,7 +166,7 @@ def _test_run(
         make_room(device, 2 * loaded.size)
         module = copy.deepcopy(loaded.module).to(device, dtype)
         if dtype != torch.float32:
-            module.to(memory_format=loaded.network.layout)
+            module.to(memory_format=loaded.network.layout(device))
         batch = Batch(picture.to(device), 0, picture[:, :1].to(device))
         try:
             with torch.inference_mode(), recorded(module) as said:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...xpu_runtime import devices
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
@@ -59,15 +61,18 @@ class Network:
     """Whether it may compute in half precision, if the check against fp32 passes. It is called
     with fp32 all the same, and gives fp32 back: `inference.casting` is attached to it."""
     channels_last: bool = True
-    """Whether it is called in this memory format: convolutions are faster so, but instance
-    norms copy all that they get to and fro."""
+    """Whether it is called in this memory format: convolutions are faster so, but a GPU's
+    instance norms copy all that they get to and fro."""
+    channels_last_on_cpu: bool = True
+    """The same on the CPU."""
 
-    @property
-    def layout(self) -> "torch.memory_format":
-        """Of its weights and its pictures."""
+    def layout(self, device: "torch.device") -> "torch.memory_format":
+        """Of its weights and its pictures on this device."""
         import torch
 
-        return torch.channels_last if self.channels_last else torch.contiguous_format
+        on_cpu = device.type == devices.CPU
+        last = self.channels_last_on_cpu if on_cpu else self.channels_last
+        return torch.channels_last if last else torch.contiguous_format
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,9 @@ class Batch:
     """The index of the first one among the node's pictures."""
     masks: "Tensor | None" = None
     """fp32 [N, 1, H, W], 0 to 1, for methods that take a mask."""
+    check: Callable[[], None] = lambda: None
+    """To be called between calls of a network, where a picture takes many: it raises if the user
+    has stopped the workflow."""
 
 
 @dataclass(frozen=True)

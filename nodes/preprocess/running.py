@@ -60,7 +60,13 @@ class _Launched:
     ready: Any
 
 
-def step(job: Job, pixels: Tensor, masks: Tensor | None, first: int = 0) -> Hint:
+def step(
+    job: Job,
+    pixels: Tensor,
+    masks: Tensor | None,
+    first: int = 0,
+    check: Callable[[], None] = ALONE.check_interrupted,
+) -> Hint:
     """One call: fp32 pixels [N, H, W, C] on the device -> a hint of the result's size.
 
     This is also what is run dry for the plan. Raises `WrongHintError`.
@@ -70,10 +76,10 @@ def step(job: Job, pixels: Tensor, masks: Tensor | None, first: int = 0) -> Hint
     del pixels
     row = job.method.network(job.options)
     if row is not None:
-        images = images.contiguous(memory_format=row.layout)
+        images = images.contiguous(memory_format=row.layout(images.device))
     if masks is not None:
         masks = _fitted(masks, sizes)
-    hint = job.method.run(job.network, Batch(images, first, masks), job.options)
+    hint = job.method.run(job.network, Batch(images, first, masks, check), job.options)
     shape = tuple(hint.pictures.shape)
     if shape not in [(len(images), channels, *sizes.padded) for channels in (1, 3)]:
         raise WrongHintError(
@@ -206,7 +212,8 @@ class Run:
             chosen = self.masks if len(self.masks) == 1 else self.masks[part.first : part.end]
             masks = self.transfer.upload(chosen.contiguous().float())
         hint = missing_ops.complete(
-            self.job.device, lambda: step(self.job, pixels, masks, part.first)
+            self.job.device,
+            lambda: step(self.job, pixels, masks, part.first, self.around.check_interrupted),
         )
         if self.job.method.gives_poses:
             self.poses[part.first : part.end] = hint.poses

@@ -1,5 +1,6 @@
 """DWPose with small TorchScript programs whose answers are known."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from comfyui_ipex.nodes.inference.weight_files import WeightFileError
 from comfyui_ipex.nodes.preprocess.networks import dwpose
 from pose_programs import HEIGHT, WIDTH, paths
 from torch import Tensor
+from xpu_emulator import DeviceSpec, EmulatedXpu
+from xpu_emulator.profiles import A770
 
 
 @pytest.fixture(autouse=True)
@@ -86,6 +89,46 @@ def test_switched_off_parts_are_in_neither_result(tmp_path: Path) -> None:
     assert person["face_keypoints_2d"] is person["hand_right_keypoints_2d"] is None
     assert not any(person["pose_keypoints_2d"])
     assert hint.pictures.max() == 0
+
+
+def test_without_a_detector_the_whole_picture_is_one_person(tmp_path: Path) -> None:
+    found = paths(tmp_path, *CENTRES)
+    del found[dwpose.DETECTOR.name]
+    (method,) = dwpose.METHODS
+    options = {**defaults(method), "bbox_detector": "None"}
+    row = method.network(options)
+    assert row is not None
+    assert [file.name for file in row.files] == [dwpose.ESTIMATOR.name]
+    frames = torch.cat((frame((300, 20)), torch.zeros(1, 3, HEIGHT, WIDTH), frame((20, 200))))
+    hint = dwpose.run(row.load(found), batch(frames), options)
+    assert [len(pose["people"]) for pose in hint.poses] == [1, 1, 1]
+    for index, (x, y) in ((0, (300, 20)), (2, (20, 200))):
+        points = torch.tensor(hint.poses[index]["people"][0]["hand_right_keypoints_2d"]).view(-1, 3)
+        assert (points[:, 0] * WIDTH - x).abs().max() < 3
+        assert (points[:, 1] * HEIGHT - y).abs().max() < 3
+
+
+def test_people_on_a_card_are_the_cpus_and_no_picture_leaves_it(
+    tmp_path: Path, emulated_xpu: Callable[..., EmulatedXpu]
+) -> None:
+    network = dwpose.load(paths(tmp_path, *CENTRES))
+    options = defaults(dwpose.METHODS[0])
+    images = torch.cat((frame(*DOTS), frame(DOTS[0], (240, 120))))
+    expected = dwpose.run(network, batch(images), options)
+    emulated = emulated_xpu([DeviceSpec(A770)])
+    network = dwpose.load(paths(tmp_path, *CENTRES)).to("xpu:0")
+    there = images.to("xpu:0")
+    emulated.reset_counters()
+    made = dwpose.run(network, batch(there), options)
+    counted = emulated.devices[0].counters()
+    assert counted["kernels"]
+    assert counted["d2h"]["bytes"] < 1 << 14, "boxes and points alone"
+    assert [len(pose["people"]) for pose in made.poses] == [2, 2]
+    for mine, other in zip(made.poses, expected.poses, strict=True):
+        for one, same in zip(mine["people"], other["people"], strict=True):
+            for name, points in same.items():
+                assert one[name] == (None if points is None else pytest.approx(points, abs=1e-5))
+    assert torch.allclose(made.pictures.cpu(), expected.pictures, atol=1e-6)
 
 
 def test_files_that_are_no_torchscript_are_refused(tmp_path: Path) -> None:

@@ -238,6 +238,12 @@ def test_an_interpreter_is_asked_before_it_is_started() -> None:
         interpreter.check(bare, "2.60.0")
 
 
+def test_without_bash_no_worker_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(workers.WorkerError, match="bash, which is not in PATH"):
+        interpreter.check(WorkerPlan("worker", "cpu", (sys.executable,)), "2.60.0")
+
+
 def test_ray_is_asked_for_in_one_version_everywhere() -> None:
     project = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
     assert f'workers = ["{RAY}"]' in project

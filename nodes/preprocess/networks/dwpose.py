@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...inference.weight_files import load_torchscript
-from ..method import Batch, Hint, Method, Network, Paths, WeightFile
+from ..method import Batch, Hint, Method, Network, Option, Paths, WeightFile
 from .openpose import OPTIONS, skeleton_hint
 from .skeletons import ON, Person, Point, Points
 
@@ -32,6 +32,8 @@ _STEPS = 2
 """Places of a point in a pixel of RTMPose's picture."""
 _LEAST_SURE = 0.3
 
+_BY, _NOBODY = "bbox_detector", "None"
+
 # Of OpenPose's 18 points, which of COCO's; the neck is between the shoulders, 5 and 6.
 _BODY = (0, None, 6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15, 2, 1, 4, 3)
 _SHOULDERS = [5, 6]
@@ -45,9 +47,10 @@ Boxes = np.ndarray
 
 
 class DwPose(nn.Module):
-    """Two TorchScript programs. The second one was traced with five pictures a call."""
+    """Two TorchScript programs, or the second one alone, which was traced with five pictures a
+    call."""
 
-    def __init__(self, detector: nn.Module, estimator: nn.Module) -> None:
+    def __init__(self, detector: nn.Module | None, estimator: nn.Module) -> None:
         super().__init__()
         self.detector = detector
         self.estimator = estimator
@@ -59,6 +62,7 @@ class DwPose(nn.Module):
         [N, 133, 576] and down [N, 133, 768].
         """
         if part == "detector":
+            assert self.detector is not None
             # Traced with one picture: a batch would depend on how.
             return torch.cat([self.detector(one[None]) for one in pictures])
         across, down = [], []
@@ -73,15 +77,23 @@ class DwPose(nn.Module):
 
 def load(paths: Paths) -> nn.Module:
     """The two programs from their files."""
-    detector, estimator = (load_torchscript(paths[file.name]) for file in (DETECTOR, ESTIMATOR))
-    return DwPose(detector.float(), estimator.float()).eval()
+    detector = load_torchscript(paths[DETECTOR.name]).float()
+    return DwPose(detector, load_torchscript(paths[ESTIMATOR.name]).float()).eval()
+
+
+def load_estimator(paths: Paths) -> nn.Module:
+    """The second program alone, from its file."""
+    return DwPose(None, load_torchscript(paths[ESTIMATOR.name]).float()).eval()
 
 
 def run(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
     """Skeletons on black, and their points."""
     assert network is not None
     height, width = batch.images.shape[2:]
-    boxes = people(network, batch.images)
+    if options[_BY] == _NOBODY:
+        boxes = [np.array([[0, 0, width, height]], np.float32)] * len(batch.images)
+    else:
+        boxes = people(network, batch.images)
     found = iter(_wholes(network, batch.images, boxes))
     everyone = [[_person(next(found), height, width, options) for _ in some] for some in boxes]
     return skeleton_hint(everyone, height, width, options)
@@ -232,9 +244,22 @@ METHODS = (
         description="Skeletons of people with hands and faces, surer than OpenPose's. Its two "
         "files are TorchScript, which is code.",
         run=run,
-        options=OPTIONS,
+        options=(
+            *OPTIONS,
+            Option(
+                _BY,
+                DETECTOR.name,
+                "What finds people. 'None' takes the whole picture for one person, and needs one "
+                "file less.",
+                choices=(DETECTOR.name, _NOBODY),
+            ),
+        ),
         # A traced program may hold fp32 constants, which no cast reaches.
-        networks={"": Network((DETECTOR, ESTIMATOR), load, half=False)},
+        networks={
+            DETECTOR.name: Network((DETECTOR, ESTIMATOR), load, half=False),
+            _NOBODY: Network((ESTIMATOR,), load_estimator, half=False),
+        },
+        network_option=_BY,
         gives_poses=True,
         aliases=("DWPreprocessor", "DWPose Estimator"),
     ),

@@ -1,4 +1,4 @@
-"""LeReS: relative depth by a ResNeXt-101. Its boosted variant (LeReS++) is not among these."""
+"""LeReS: relative depth by a ResNeXt-101. `leres_boost` has what its boosted variant adds."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,11 +9,29 @@ from torch import Tensor, nn
 from ...inference.weight_files import load_state_dict
 from ..controlnet_aux import network_class
 from ..method import Batch, Hint, Method, Network, Option, Paths, WeightFile
-from . import annotators
+from . import annotators, leres_boost
 from .depth_maps import normalised, stretched
 from .filling import fill, unfilled
 
 _MODEL = "controlnet_aux.leres.leres.multi_depth_model_woauxi:RelDepthModel"
+
+BOOSTED = "enable"
+
+DEPTH = WeightFile(
+    annotators.REPOSITORY,
+    "res101.pth",
+    annotators.REVISION,
+    sha256="1d696b2ef3e8336b057d0c15bc82d2fecef821bfebe5ef9d7671a5ec5dde520b",
+    a1111_folder="leres",
+)
+
+MERGE = WeightFile(
+    annotators.REPOSITORY,
+    "latest_net_G.pth",
+    annotators.REVISION,
+    sha256="50ec735d74ed6499562d898f41b49343e521808b8dae589aa3c2f5c9ac9f7462",
+    a1111_folder="leres",
+)
 
 
 class Leres(nn.Module):
@@ -30,10 +48,17 @@ class Leres(nn.Module):
 
 def load(paths: Paths) -> nn.Module:
     """The network from its file."""
-    path = next(iter(paths.values()))
+    path = paths[DEPTH.name]
     network = unfilled(Leres)
     state = load_state_dict(path, within="depth_model")
     return fill(network, {f"network.{name}": value for name, value in state.items()}, path)
+
+
+def load_boosted(paths: Paths) -> nn.Module:
+    """The network and the one that merges its depths, from their files."""
+    path = paths[MERGE.name]
+    merge = fill(unfilled(leres_boost.merging), load_state_dict(path), path)
+    return leres_boost.Boosted(load(paths), merge).eval()
 
 
 def run(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
@@ -43,7 +68,13 @@ def run(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> 
     pixels from 0 to 1: a slip of the original that its weights know.
     """
     assert network is not None
-    depths = stretched(network(normalised(batch.images.flip(1) * 255)))
+    seen = normalised(batch.images.flip(1) * 255)
+    if options["boost"] == BOOSTED:
+        pairs = zip(batch.images.split(1), seen.split(1), strict=True)
+        found = torch.cat([leres_boost.depths(network, *pair, batch.check) for pair in pairs])
+    else:
+        found = network(seen)
+    depths = stretched(found)
     depths = _above(depths, options["rm_nearest"])
     return Hint(_above(1 - depths, options["rm_background"]))
 
@@ -58,7 +89,7 @@ METHODS = (
         name="LeresDepth",
         title="LeReS Depth",
         group="depth and normals",
-        description="Relative depth, near is bright.",
+        description="Relative depth, near is bright; with `boost` in much detail (LeReS++).",
         run=run,
         options=(
             Option(
@@ -77,21 +108,19 @@ METHODS = (
                 most=100,
                 step=0.1,
             ),
+            Option(
+                "boost",
+                "disable",
+                "Look closer at the picture and at parts of it, and merge what is found with a "
+                "second network (LeReS++): more detail, at many times the time.",
+                choices=("disable", BOOSTED),
+            ),
         ),
         networks={
-            "": Network(
-                (
-                    WeightFile(
-                        annotators.REPOSITORY,
-                        "res101.pth",
-                        annotators.REVISION,
-                        sha256="1d696b2ef3e8336b057d0c15bc82d2fecef821bfebe5ef9d7671a5ec5dde520b",
-                        a1111_folder="leres",
-                    ),
-                ),
-                load,
-            )
+            "disable": Network((DEPTH,), load),
+            BOOSTED: Network((DEPTH, MERGE), load_boosted),
         },
+        network_option="boost",
         multiple_of=32,
         aliases=("LeReS-DepthMapPreprocessor", "LeReS Depth Map"),
     ),

@@ -10,6 +10,7 @@ from ..controlnet_aux import network_class
 from ..method import Batch, Hint, Method, Network, Option, Paths, WeightFile
 from . import annotators
 from .checkpoints import filled
+from .instance_norms import with_quick_norms
 
 _BLOCKS = 3
 """Residual blocks of the published networks."""
@@ -18,7 +19,7 @@ _BLOCKS = 3
 def network_of(path: Path) -> nn.Module:
     """The generator with the weights in `path`: lines are 0, paper is 1."""
     make = network_class("controlnet_aux.lineart:Generator")
-    return filled(lambda: make(3, 1, _BLOCKS), path)
+    return with_quick_norms(filled(lambda: make(3, 1, _BLOCKS), path))
 
 
 def _network(file: WeightFile) -> Network:

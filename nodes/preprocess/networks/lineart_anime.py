@@ -12,6 +12,7 @@ from ..controlnet_aux import network_class
 from ..method import Batch, Hint, Method, Network, Paths
 from . import annotators
 from .checkpoints import filled
+from .instance_norms import with_quick_norms
 
 MULTIPLE = 256
 """The network halves its pictures eight times."""
@@ -38,7 +39,8 @@ def network_of(path: Path) -> nn.Module:
     """The U-Net with the weights in `path`."""
     make = network_class("controlnet_aux.lineart_anime:UnetGenerator")
     norm = partial(nn.InstanceNorm2d, affine=False, track_running_stats=False)
-    return Sketch(filled(lambda: make(3, 1, 8, 64, norm_layer=norm), path)).eval()
+    network = filled(lambda: make(3, 1, 8, 64, norm_layer=norm), path)
+    return Sketch(with_quick_norms(network)).eval()
 
 
 def load(paths: Paths) -> nn.Module:
@@ -60,7 +62,14 @@ METHODS = (
         group="lines",
         description="Lines of anime and other drawings (Anime2Sketch).",
         run=run,
-        networks={"": Network((annotators.LINEART_ANIME,), load, channels_last=False)},
+        networks={
+            "": Network(
+                (annotators.LINEART_ANIME,),
+                load,
+                channels_last=False,
+                channels_last_on_cpu=False,  # transposed convolutions are slow so
+            )
+        },
         multiple_of=MULTIPLE,
         aliases=("AnimeLineArtPreprocessor", "lineart_anime"),
     ),

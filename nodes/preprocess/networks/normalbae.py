@@ -97,6 +97,7 @@ METHODS = (
                         annotators.REPOSITORY,
                         "scannet.pt",
                         annotators.REVISION,
+                        sha256="03dbf1600c51ee3d45c29f77b77bf1a3b7a24c3452dba62a4ae658f37330c209",
                         a1111_folder="normal_bae",
                         licence="MIT",
                     ),

@@ -4,7 +4,7 @@ After controlnet_aux's segment_anything/automatic_mask_generator.py, at its sett
 pictures' device. Masks that are not sure are dropped before they are enlarged.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -97,7 +97,9 @@ def run(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> 
     shown = network(functional.pad(normalised(seen * 255, _MEAN, _DEVIATION), padding))
     pictures = [
         _coloured(
-            segments(network, one[None], size, (height, width), options["points_per_side"]),
+            segments(
+                network, one[None], size, (height, width), options["points_per_side"], batch.check
+            ),
             options["seed"],
         )
         for one in shown
@@ -111,14 +113,17 @@ def segments(
     size: tuple[int, int],
     full: tuple[int, int],
     per_side: int,
+    check: Callable[[], None] = lambda: None,
 ) -> Tensor:
     """bool [M, H, W]: the segments of one picture, the largest first.
 
     `size` is that of the picture in the square that was looked at, `full` its own. `per_side`
-    points down and across are asked for the segments that they are in.
+    points down and across are asked for the segments that they are in; `check` is called before
+    some of them are.
     """
     masks, sure = [], []
     for points in _grid(size, per_side, shown.device).split(_AT_ONCE):
+        check()
         found, scores = network(shown, points)
         found, scores = found.flatten(0, 1), scores.flatten()
         chosen = scores > _LEAST_SURE
@@ -218,7 +223,16 @@ METHODS = (
         ),
         networks={
             "": Network(
-                (WeightFile("dhkim2810/MobileSAM", "mobile_sam.pt", "main", licence="Apache-2.0"),),
+                (
+                    WeightFile(
+                        "dhkim2810/MobileSAM",
+                        "mobile_sam.pt",
+                        "main",
+                        40728226,
+                        "6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
+                        licence="Apache-2.0",
+                    ),
+                ),
                 load,
                 half=False,  # points are places of up to 1024 pixels, which bf16 rounds to eights
             )
