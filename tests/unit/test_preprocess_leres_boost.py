@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -212,29 +213,26 @@ def test_frames_are_boosted_one_by_one_and_stop_when_the_user_does(
         leres.run(network, Batch(frames, check=stop), OPTIONS)
 
 
-def test_both_networks_are_loaded_under_their_published_names(tmp_path: Any) -> None:
-    from controlnet_aux.leres.leres.multi_depth_model_woauxi import RelDepthModel
+def test_the_merging_network_is_the_packages_with_the_files_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from controlnet_aux.leres.pix2pix.models.networks import define_G
 
     with torch.device("meta"):
-        depth = RelDepthModel(backbone="resnext101").state_dict()
         # As the package makes the one that it reads latest_net_G.pth into.
-        merge = define_G(2, 1, 64, "unet_1024", "none", False, "normal", 0.02, []).state_dict()
-    tiny = {name: torch.zeros((), dtype=v.dtype).expand(v.shape) for name, v in depth.items()}
-    paths = save(
-        {f"module.{name}": value for name, value in tiny.items()},
-        tmp_path / leres.DEPTH.name,
-        "depth_model",
-    )
-    tiny = {name: torch.full((), 0.25).expand(value.shape) for name, value in merge.items()}
-    paths |= save(tiny, tmp_path / leres.MERGE.name)
-    network = leres.load_boosted(paths)
-    assert {name for name, _ in network.merge.named_parameters()} == merge.keys()
-    assert all((value == 0.25).all() for value in network.merge.parameters())
+        theirs = define_G(2, 1, 64, "unet_1024", "none", False, "normal", 0.02, []).state_dict()
+        ours = leres_boost.merging().state_dict()
+    assert {n: v.shape for n, v in ours.items()} == {n: v.shape for n, v in theirs.items()}
+    monkeypatch.setattr(leres_boost, "_WIDTH", 4)
+    monkeypatch.setattr(leres, "load", lambda _: Depth())
+    weights = random_weights(leres_boost.merging().state_dict())
+    assert weights.keys() == theirs.keys()
+    network = leres.load_boosted(save(weights, tmp_path / leres.MERGE.name))
+    assert all(torch.equal(network.merge.state_dict()[name], weights[name]) for name in weights)
     assert not network.training
-    paths[leres.MERGE.name] = paths[leres.DEPTH.name]
+    other = save(Depth().state_dict(), tmp_path / leres.MERGE.name)
     with pytest.raises(WeightFileError, match="another network"):
-        leres.load_boosted(paths)
+        leres.load_boosted(other)
 
 
 Make = Callable[..., EmulatedXpu]
