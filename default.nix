@@ -10,6 +10,7 @@ in
   inherit (packages)
     comfyui-cpu
     comfyui-cuda
+    comfyui-cuda-worker-xpu
     comfyui-ipex
     comfyui-ipex-extension
     comfyui-src

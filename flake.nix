@@ -30,6 +30,7 @@
         inherit (pkgs)
           comfyui-cpu
           comfyui-cuda
+          comfyui-cuda-worker-xpu
           comfyui-ipex
           comfyui-ipex-extension
           comfyui-src

@@ -56,6 +56,8 @@ class Trial:
     """The number format whose limit counts, where that is not the place's."""
     moved: float | None = None
     """Bytes that one call has to read and write at least."""
+    crossed: float | None = None
+    """Bytes that one call takes across the bus, whose limit nobody tells."""
     outcome: Callable[[], Any] | None = None
     """What is compared with `expected`; the result of `ours` if there is none."""
     expected: Callable[[], Any] | None = None
@@ -63,7 +65,7 @@ class Trial:
     differ: Callable[[Any, Any], float] | None = None
     """How far an outcome is from what was expected; the relative error if there is none."""
     facts: Callable[[], Mapping[str, Any]] | None = None
-    """Counts and other figures, asked after the timing."""
+    """Counts and other figures, asked after the timing. Where that fails, the times stand."""
     keep: tuple[Any, ...] = field(default=(), repr=False)
     """What must stay alive as long as the trial."""
 

@@ -1,19 +1,22 @@
 """The command line of `ipex-benchmarks`."""
 
 import argparse
+import re
 import shlex
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
 from . import compare, record, report, table
 from .conductor import Conductor, Plan
 from .hosting import find_tree
+from .interruption import Interruption
+from .result import FAILED
 from .show import say, shown
 
 DTYPES = ("fp32", "fp16", "bf16")
+
+DEVICE = r"cpu|(cuda|xpu)(:\d+)?"
 
 DESCRIPTION = """\
 Measures devices and writes OUTPUT.json, OUTPUT.md and OUTPUT.html. Other tasks:
@@ -63,6 +66,11 @@ def plan_of(options: argparse.Namespace) -> Plan:
     if wrong:
         raise ValueError(f"There is no dtype {', '.join(wrong)}. Choose from {', '.join(DTYPES)}.")
     given = split(options.device)
+    unknown = [name for name in given if not re.fullmatch(DEVICE, name)]
+    if unknown:
+        raise ValueError(f"There is no device {', '.join(unknown)}. Say cpu, cuda:0 or xpu:0.")
+    if options.passes is not None and options.passes < 1:
+        raise ValueError(f"--passes is {options.passes}; it must be at least 1.")
     return Plan(
         suites=table.named(split(options.suite)),
         devices=given or (("xpu:0",) if options.emulate else devices_here()),
@@ -88,19 +96,12 @@ def main(arguments: Sequence[str]) -> int:
     except (OSError, ValueError) as error:
         sys.stderr.write(f"ipex-benchmarks: {error}\n")
         return 2
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    # Once: what is written after that must not be interrupted by a second one.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        return 130  # before anything was measured
 
 
 def run(arguments: Sequence[str]) -> int:
     """Measure. On Ctrl+C the files hold what was measured until then, and say so."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
     options = parser().parse_args(arguments)
     plan = plan_of(options)
     started = record.now()
@@ -108,19 +109,36 @@ def run(arguments: Sequence[str]) -> int:
     command = shlex.join(["ipex-benchmarks", *_without_paths(arguments)])
     kept = record.Record(command, plan.quick, plan.passes, started)
     path = output.with_name(output.name + ".json")
-    say(f"Results go to {path} after every case; Ctrl+C keeps what there is.")
-    status = 0
+    with Interruption() as interruption:
+        say(f"Results go to {path} after every case; Ctrl+C keeps what there is.")
+        written = [path, *_measured(plan, kept, path, interruption)]
+        for file in written:
+            say(f"Wrote {file}")
+        if not path.with_suffix(".html").exists():
+            say(f"There is no page with plots without matplotlib: {report.EXTRA}")
+    if not kept.complete:
+        return 128 + (interruption.number or 0)
+    if not kept.results:
+        raise ValueError("Nothing was measured: no case that fits here has such a name. See list.")
+    return int(all(result.status == FAILED for result in kept.results))
+
+
+def _measured(
+    plan: Plan, kept: record.Record, path: Path, interruption: Interruption
+) -> list[Path]:
+    """Measure, and write the files beside `path`, whatever ended it; those files."""
     try:
         with shown() as show:
-            Conductor(plan, kept, path, show).run()
-    except KeyboardInterrupt:
-        status = 130
-        say("Interrupted.")
-    for written in [path, *report.write(kept, path)]:
-        say(f"Wrote {written}")
-    if not path.with_suffix(".html").exists():
-        say(f"There is no page with plots without matplotlib: {report.EXTRA}")
-    return status
+            Conductor(plan, kept, path, show, interruption).run()
+    except OSError:
+        if not interruption.asked:
+            raise
+        # Else the terminal, too, may have been closed.
+    finally:
+        if interruption.asked:
+            say("Interrupted; what was measured until then is being written.")
+        written = report.write(kept, path)
+    return written
 
 
 def _without_paths(arguments: Sequence[str]) -> list[str]:

@@ -3,8 +3,9 @@
 import gc
 import math
 import time
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from ..xpu_runtime.errors import is_out_of_memory
 from ..xpu_runtime.readable import ERRORS, Unreadable, readable
@@ -25,6 +26,8 @@ from .result import (
     ended,
     shortened,
 )
+
+_Part = TypeVar("_Part")
 
 WHY_REFUSED = "The XPU is emulated on the CPU: its times say nothing about any card."
 
@@ -56,8 +59,9 @@ def _measured(suite: str, case: Case, place: Place, meter: Meter, peaks: Peaks) 
     if not trial.ours.self_timed:
         trial.ours.call()  # what a first call prepares is not the case's memory
         peak, outcome = meter.peak(trial.ours.call)
-    error = error_of(trial, outcome)
-    del outcome
+    lacks: list[str] = []
+    error = told(lambda: error_of(trial, outcome), "error", lacks)
+    outcome = None
     flops = counted_flops(trial)
     counts: dict[str, Any] = {}
     if place.emulated:
@@ -65,9 +69,9 @@ def _measured(suite: str, case: Case, place: Place, meter: Meter, peaks: Peaks) 
     seconds, against = (None, None) if place.emulated else timed(trial, meter)
     rates = []
     if seconds is not None:
-        dtype = trial.computes_in or place.dtype
-        rates = rates_of({FLOPS: flops, BYTES: trial.moved}, seconds.median, dtype, peaks)
-    counts |= trial.facts() if trial.facts is not None else {}
+        rates = rates_of(trial, flops, seconds.median, trial.computes_in or place.dtype, peaks)
+    if trial.facts is not None:
+        counts |= told(trial.facts, "figures", lacks) or {}
     if flops:
         counts["flop"] = flops
     return Result(
@@ -78,7 +82,7 @@ def _measured(suite: str, case: Case, place: Place, meter: Meter, peaks: Peaks) 
         measures=case.measures,
         ours=trial.ours.name,
         status=REFUSED if place.emulated else MEASURED,
-        why=WHY_REFUSED if place.emulated else "",
+        why="; ".join([*([WHY_REFUSED] if place.emulated else []), *lacks]),
         seconds=seconds,
         against=against,
         rates=rates,
@@ -89,6 +93,15 @@ def _measured(suite: str, case: Case, place: Place, meter: Meter, peaks: Peaks) 
         sweep=case.sweep,
         batch=case.batch,
     )
+
+
+def told(read: Callable[[], _Part], what: str, lacks: list[str]) -> _Part | None:
+    """What `read()` answers; None where it fails: `lacks` is told why, and the rest counts."""
+    found = readable(read)
+    if isinstance(found, Unreadable):
+        lacks.append(f"no {what}: {without_paths(found.why)}")
+        return None
+    return found
 
 
 def timed(trial: Trial, meter: Meter) -> tuple[Timing, Versus | None]:
@@ -144,13 +157,17 @@ def counted_flops(trial: Trial) -> float | None:
     return None if isinstance(found, Unreadable) else float(found) or None
 
 
-def rates_of(work: dict[str, float | None], seconds: float, dtype: str, peaks: Peaks) -> list[Rate]:
+def rates_of(
+    trial: Trial, flops: float | None, seconds: float, dtype: str, peaks: Peaks
+) -> list[Rate]:
     """Work a second for each kind of work that is known, and its share of the device's limit."""
     rates = []
-    for unit, amount in work.items():
+    for unit, amount in ((FLOPS, flops), (BYTES, trial.moved)):
         if not amount:
             continue
         value, peak = amount / seconds, peaks.of(unit, dtype)
         share = shortened(value / peak.value)
         rates.append(Rate(shortened(value), unit, shortened(peak.value), peak.source, share))
+    if trial.crossed is not None:
+        rates.append(Rate(shortened(trial.crossed / seconds), BYTES))
     return rates

@@ -1,6 +1,7 @@
 """Plots of a record as SVG, for the page."""
 
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -165,17 +166,20 @@ def sweeps(device: str, results: Sequence[Result]) -> Plot:
         own = [r for r in results if (r.sweep, r.dtype) == (sweep, dtype)]
         batches = [r.batch for r in own]
         rates = [r.batch / r.seconds.median for r in own if r.seconds is not None]
-        peaks = [(r.peak_bytes or 0) / (1 << 30) for r in own]
+        peaks = [max(1, r.peak_bytes or 0) for r in own]
         speed.plot(batches, rates, "o-", color=colour, markersize=4, label=f"{sweep} {dtype}")
         memory.plot(batches, peaks, "o-", color=colour, markersize=4)
-    for axes, label in (
-        (speed, "latents a second, one step each"),
-        (memory, "GiB beside the weights"),
+    for axes, label, written in (
+        (speed, "latents a second, one step each", "{:g}".format),
+        (memory, "memory beside the weights", words.size),
     ):
         axes.set_xscale("log", base=2)
         axes.set_yscale("log", base=2)
+        # Whole powers at both ends: an axis over less than one would have no figure.
+        low, high = (math.log2(value) for value in axes.dataLim.intervaly)
+        axes.set_ylim(2.0 ** math.floor(low), 2.0 ** max(math.ceil(high), math.floor(low) + 1))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.yaxis.set_major_formatter(lambda value, _, written=written: written(value))
         axes.set_xlabel("batch")
         axes.set_ylabel(label)
     speed.legend(fontsize=8, frameon=False)

@@ -72,11 +72,18 @@ def markdown(record: Record) -> str:
 
 def table(record: Record) -> str:
     """The results as a Markdown table, without columns that hold nothing."""
-    rows = [words.cells(result) for result in record.results]
-    used = [i for i in range(len(words.HEADER)) if any(row[i] for row in rows)]
-    lines = [[words.HEADER[i] for i in used], ["---"] * len(used)]
-    lines += [[row[i].replace("|", "/") for i in used] for row in rows]
+    header, *rows = columns(record)
+    lines = [header, ["---"] * len(header)]
+    lines += [[cell.replace("|", "/") for cell in row] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def columns(record: Record) -> list[list[str]]:
+    """The header and a row a result, without columns that hold nothing; the remark is the last."""
+    rows = [words.cells(result) for result in record.results]
+    last = len(words.HEADER) - 1
+    used = [i for i in range(last + 1) if i == last or any(row[i] for row in rows)]
+    return [[row[i] for i in used] for row in (list(words.HEADER), *rows)]
 
 
 def page(record: Record) -> str:
@@ -91,8 +98,7 @@ def page(record: Record) -> str:
         command=record.command,
         about=[line for line in about(record) if line],
         reading=READING,
-        header=words.HEADER,
-        rows=[words.cells(result) for result in record.results],
+        table=columns(record),
         plots=plots.all_of(record),
     )
 

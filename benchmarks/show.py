@@ -1,6 +1,8 @@
 """What a person sees while it runs: a live table where rich and a terminal are, else lines."""
 
 import contextlib
+import errno
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -14,11 +16,22 @@ NARROW = ("case", "dtype", "time", "ratio", "of peak")
 WIDE = 150
 ROWS = 30
 
+_GONE = (errno.EPIPE, errno.EIO)
+"""Who read what is shown has ended (Ctrl+C ends a `tee`, too), or the terminal was closed."""
+
 
 def say(text: str) -> None:
-    """Write a line for the person at the terminal."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    """Write a line for the person at the terminal, if there still is one.
+
+    Raises `OSError` where the output is a file that cannot be written.
+    """
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except OSError as error:
+        if error.errno not in _GONE:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _cells(result: Result, columns: Sequence[str] = SHOWN) -> list[str]:

@@ -16,6 +16,7 @@ SUITES: tuple[Suite, ...] = (
         "preprocess", "Preprocessors against controlnet_aux", "preprocess", host=True, group="nodes"
     ),
     Suite("workers", "Calls to a worker beside copies here", "workers", host=True),
+    Suite("batch", "A batch on two hosts beside one", "batch", host=True),
     Suite("startup", "ComfyUI with this extension and without", "startup", host=True),
 )
 

@@ -9,13 +9,15 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from . import conditions, emulation, engine, hosting, table
-from .case import Place
+from .case import Case, Place
 from .meter import CAREFUL, QUICK, Meter
 from .peaks import Peaks
 from .result import REFUSED, Result, as_json
@@ -36,6 +38,8 @@ class Job:
     cases: tuple[str, ...]
     quick: bool
     tree: str | None
+    after: tuple[str, str] | None = None
+    """The case and number format that a worker before this one has died in: this one goes on."""
 
     def text(self) -> str:
         """As it stands on a command line."""
@@ -45,13 +49,22 @@ class Job:
     def of(text: str) -> "Job":
         """The job that `text` says."""
         data = json.loads(text)
-        return Job(**{**data, "dtypes": tuple(data["dtypes"]), "cases": tuple(data["cases"])})
+        for name in ("dtypes", "cases", "after"):
+            data[name] = None if data[name] is None else tuple(data[name])
+        return Job(**data)
 
 
 def main(text: str) -> int:
     """Do the job of a command line; results go to standard output, a JSON object a line."""
-    # Ending it like this lets what it has started (servers) end with it.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    ending: list[int] = []
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        # Ending it like this lets what it has started (servers) end with it.
+        ending.append(128 + number)
+        sys.exit(ending[0])
+
+    signal.signal(signal.SIGTERM, end)
+    threading.Thread(target=_end_with_the_conductor, daemon=True).start()
     output = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what ComfyUI and others print must not stand between results
     logging.basicConfig(level=logging.WARNING)
@@ -59,6 +72,8 @@ def main(text: str) -> int:
     def tell(message: Mapping[str, Any]) -> None:
         output.write(json.dumps(message) + "\n")
         output.flush()
+        if ending:
+            sys.exit(ending[0])  # what the first one was raised in has swallowed it
 
     work(Job.of(text), tell)
     return 0
@@ -83,19 +98,40 @@ def work(job: Job, tell: Tell) -> None:
     cpu = device.type == "cpu" or emulated
     cases = table.chosen(table.cases_of(row), job.quick, job.cases, cpu)
     peaks = Peaks(meter, conditions.device_name(device), job.quick)
+    todo = [(case, dtype) for case in cases for dtype in table.dtypes_of(case, job.dtypes, cpu)]
     over: set[tuple[str, str]] = set()
-    for case in cases:
-        for dtype in table.dtypes_of(case, job.dtypes, cpu):
-            place = Place(device, dtype, job.quick, tree, emulated)
-            if (case.sweep, dtype) in over:
-                continue
-            tell({"begin": [job.suite, case.name, job.device, dtype]})
-            pace = meter.pace.hurried() if case.batch > 1 else meter.pace
-            result = engine.run(job.suite, case, place, Meter(device, pace), peaks)
-            tell({"result": as_json(result)})
-            if case.sweep and sweep_is_over(result, job.quick):
-                over.add((case.sweep, dtype))
+    for case, dtype in remaining(todo, job.after, over):
+        place = Place(device, dtype, job.quick, tree, emulated)
+        if (case.sweep, dtype) in over:
+            continue
+        tell({"begin": [job.suite, case.name, job.device, dtype]})
+        pace = meter.pace.hurried() if case.batch > 1 else meter.pace
+        result = engine.run(job.suite, case, place, Meter(device, pace), peaks)
+        tell({"result": as_json(result)})
+        if case.sweep and sweep_is_over(result, job.quick):
+            over.add((case.sweep, dtype))
     tell({"load": conditions.load(device)})
+    tell({"end": True})
+
+
+def remaining(
+    todo: Sequence[tuple[Case, str]], after: tuple[str, str] | None, over: set[tuple[str, str]]
+) -> Sequence[tuple[Case, str]]:
+    """What comes after the case that a worker has died in; a sweep that it belongs to is over."""
+    names = [(case.name, dtype) for case, dtype in todo]
+    if after is None or after not in names:
+        return todo
+    place = names.index(after)
+    case, dtype = todo[place]
+    if case.sweep:
+        over.add((case.sweep, dtype))
+    return todo[place + 1 :]
+
+
+def _end_with_the_conductor() -> None:
+    """End this process when the one that started it has gone, and let go of its standard input."""
+    os.read(0, 1)  # not through sys.stdin, whose lock would be held when Python ends
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def sweep_is_over(result: Result, quick: bool) -> bool:

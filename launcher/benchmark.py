@@ -1,8 +1,10 @@
 """`./comfyui-ipex benchmark`: measures this machine in the environment that was set up."""
 
 import argparse
+import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import FrameType
 
 from ..xpu_runtime.devices import AUTO
 from ..xpu_runtime.settings import read
@@ -23,7 +25,7 @@ def own_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[st
     """What the launcher needs to know, and what goes to the benchmark: all but --host."""
     made = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     made.add_argument("--host", default=read("COMFYUI_IPEX_HOST"), choices=RELEASES)
-    made.set_defaults(device=AUTO, force_intel_xpu=False, cpu=False)
+    made.set_defaults(device=AUTO, force_intel_xpu=False, cpu=False, worker="")
     return made.parse_known_args(list(arguments))
 
 
@@ -43,9 +45,24 @@ def run_benchmarks(installation: Installation, arguments: Sequence[str]) -> int:
     installation.environment.install("benchmarks", "Tables and plots", list(PACKAGES))
     # Which devices are measured is the benchmark's own choice.
     environment = {**child_environment(), "COMFYUI_IPEX_DEVICE": AUTO}
-    with subprocess.Popen(command(installation, arguments), env=environment) as process:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:
-            process.terminate()  # it writes what it has
-            return process.wait()
+    return _ended(command(installation, arguments), environment)
+
+
+def _ended(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """The exit status of a program that is told of every signal, and waited for until its end."""
+    told: list[int] = []
+    running: list[subprocess.Popen[bytes]] = []
+
+    def hand_on(number: int, _frame: FrameType | None) -> None:
+        # The terminal sends an interrupt to both; being told to end twice changes nothing.
+        told.append(number)
+        for process in running:
+            process.terminate()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, hand_on)
+    running.append(subprocess.Popen(command, env=environment))
+    if told:
+        running[0].terminate()
+    status = running[0].wait()
+    return status if status >= 0 else 128 - status

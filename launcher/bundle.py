@@ -7,10 +7,12 @@ one starts is settled by what the kernel shows, before any torch is imported.
 import argparse
 import json
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..xpu_runtime import worker_plan
 from ..xpu_runtime.devices import AUTO, CPU, Device
 from ..xpu_runtime.hardware import Hardware, detect
 from ..xpu_runtime.no_gpu import Situation, hides_nvidia, why
@@ -64,6 +66,7 @@ class Bundle:
     """The names of the node packs."""
     backends: Mapping[str, Backend]
     """By the device that its torch is built for: "cuda", "xpu" or "cpu"."""
+    workers: tuple[worker_plan.WorkerPlan, ...] = ()
 
     @property
     def fallback(self) -> str:
@@ -85,7 +88,12 @@ def read_bundle(path: Path) -> Bundle:
     """The bundle that a bundle.json describes."""
     stated = json.loads(path.read_text(encoding="utf-8"))
     backends = {kind: Backend(**backend) for kind, backend in stated["backends"].items()}
-    return Bundle(Path(stated["host"]), Path(stated["paths"]), tuple(stated["nodes"]), backends)
+    workers = tuple(
+        worker_plan.WorkerPlan(name, worker["kind"], (worker["python"],))
+        for name, worker in stated["workers"].items()
+    )
+    paths = Path(stated["host"]), Path(stated["paths"])
+    return Bundle(*paths, tuple(stated["nodes"]), backends, workers)
 
 
 def finds_libcuda(environ: Mapping[str, str], root: Path = Path("/")) -> bool:
@@ -157,6 +165,17 @@ def why_no_gpu(bundle: Bundle, hardware: Hardware, libcuda: bool, hidden: bool) 
     )
 
 
+def worker_setting(bundle: Bundle, environ: Mapping[str, str]) -> dict[str, str]:
+    """COMFYUI_IPEX_WORKERS with the bundle's workers, unless the user has set it to anything."""
+    if not bundle.workers or worker_plan.SETTING in environ:
+        return {}
+    return {
+        worker_plan.SETTING: ", ".join(
+            f"{plan.name}={plan.kind}:{shlex.join(plan.command)}" for plan in bundle.workers
+        )
+    }
+
+
 def parser() -> argparse.ArgumentParser:
     """Those of ComfyUI's arguments that matter before it starts."""
     made = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -217,4 +236,5 @@ def main(
     if not given.help:
         say(f"Device: {choice.device} ({choice.reason})")
     wanted = AUTO if demand is None else demand.request
-    os.execve(line[0], line, {**environ, SETTING: host_setting(wanted)})
+    settings = {SETTING: host_setting(wanted), **worker_setting(bundle, environ)}
+    os.execve(line[0], line, {**environ, **settings})

@@ -10,6 +10,7 @@ from types import FrameType
 from ..xpu_runtime.devices import AUTO
 from ..xpu_runtime.settings import read
 from ..xpu_runtime.worker_plan import KINDS
+from . import batch
 from .benchmark import own_arguments, run_benchmarks
 from .client import WorkflowError
 from .console import say, warn
@@ -21,16 +22,17 @@ from .server import Server
 
 DEFAULT_PORT = 8188
 
-TASKS = ("start", "setup", "demo", "benchmark")
+TASKS = ("start", "setup", "demo", "benchmark", *batch.TASKS)
 
 
 def parser() -> argparse.ArgumentParser:
     """The launcher's own arguments; whatever it does not know goes to ComfyUI."""
     made = argparse.ArgumentParser(
         prog="./comfyui-ipex",
-        usage="%(prog)s [start|setup|demo|benchmark] [options] [ComfyUI's own arguments]",
+        usage=f"%(prog)s [{'|'.join(TASKS)}] [options] [ComfyUI's own arguments]",
         description="Set up ComfyUI with this extension, then: start the server (the default), "
-        "stop after the set-up, run a demo that enlarges a photo, or measure this machine.",
+        "stop after the set-up, run a demo that enlarges a photo, measure this machine, run many "
+        "prompts over many devices (batch --help), or join a cluster for that (node --help).",
         epilog="Arguments that are not listed here are handed to ComfyUI's main.py, or to the "
         "benchmark (docs/benchmarks.md).",
         allow_abbrev=False,
@@ -83,6 +85,8 @@ def main(argv: Sequence[str]) -> int:
     """Run the launcher; returns the exit status."""
     signal.signal(signal.SIGTERM, interrupt)
     task, options = (argv[0], argv[1:]) if argv and argv[0] in TASKS else ("start", argv)
+    if task in batch.TASKS:
+        return run_program(task, options)
     if task == "benchmark":
         arguments, for_host = own_arguments(options)
     else:
@@ -106,6 +110,17 @@ def main(argv: Sequence[str]) -> int:
         return 130
     say("Everything is set up.")
     return 0
+
+
+def run_program(task: str, options: Sequence[str]) -> int:
+    """Run a task that is a program of its own."""
+    try:
+        return batch.run(task, options)
+    except SetupError as error:
+        warn(str(error))
+        return 1
+    except KeyboardInterrupt:
+        return 130
 
 
 def demo(installation: Installation, output: Path | None) -> int:

@@ -105,15 +105,24 @@ def worker_setting(tree: HostTree, kind: str, environ: Mapping[str, str]) -> str
     named = read("COMFYUI_IPEX_WORKERS", environ)
     if not kind:
         return named
+    environment = worker_environment(tree, kind)
+    environment.install_workers(tree.path)
+    own = f"{kind}:{shlex.quote(str(environment.python))}"
+    return f"{named},{own}" if named else own
+
+
+def worker_environment(tree: HostTree, kind: str) -> Environment:
+    """A second environment for a host's tree, with torch for `kind` of cards, set up if need be.
+
+    Raises `SetupError`.
+    """
     folder = environment_folder(tree.version)
     environment = Environment(folder.with_name(f"{folder.name}-worker-{kind}"))
     environment.create()
     # The default index has torch for CUDA.
     environment.install_host(tree.path, "default" if kind == "cuda" else kind)
     environment.install_extension(tree.path)
-    environment.install_workers(tree.path)
-    own = f"{kind}:{shlex.quote(str(environment.python))}"
-    return f"{named},{own}" if named else own
+    return environment
 
 
 def enclosing_host() -> Path | None:

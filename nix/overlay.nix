@@ -5,6 +5,7 @@ final: _prev: {
   inherit (final.comfyuiIpexPackages)
     comfyui-cpu
     comfyui-cuda
+    comfyui-cuda-worker-xpu
     comfyui-ipex
     comfyui-ipex-extension
     comfyui-src

@@ -4,6 +4,7 @@ from .benchmark import IpexBenchmark
 from .inputs import guarded
 from .optimize import IpexOptimize
 from .optimize_networks import IpexOptimizePreprocessor, IpexOptimizeUpscaler
+from .pipeline.classes import IpexPipeline
 from .preprocess.catalogue import METHODS
 from .preprocess.classes import (
     IpexAIOPreprocessor,
@@ -35,6 +36,7 @@ NODE_CLASS_MAPPINGS = {
     "IpexOptimize": IpexOptimize,
     "IpexOptimizeUpscaler": IpexOptimizeUpscaler,
     "IpexOptimizePreprocessor": IpexOptimizePreprocessor,
+    "IpexPipeline": IpexPipeline,
     "IpexXpuReport": IpexXpuReport,
     "IpexBenchmark": IpexBenchmark,
     "IpexUpscaleModelLoader": IpexUpscaleModelLoader,
@@ -86,6 +88,7 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "IpexOptimize": "IPEX Optimize",
     "IpexOptimizeUpscaler": "IPEX Optimize (Upscaler)",
     "IpexOptimizePreprocessor": "IPEX Optimize (Preprocessor)",
+    "IpexPipeline": "Pipeline (IPEX)",
     "IpexXpuReport": "XPU Report",
     "IpexBenchmark": "Benchmark (IPEX)",
     "IpexUpscaleModelLoader": "Load Upscale Model (IPEX)",

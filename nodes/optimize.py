@@ -5,9 +5,9 @@ from typing import Any
 from ..xpu_runtime import devices, optimizing
 from ..xpu_runtime.optimizing import BACKENDS, COMPILES, DTYPES, MODES, SWITCH, Wishes
 
-BACKEND_TOOLTIP = (
-    "'native' is torch's own. 'ipex' also uses Intel's archived extension where it is installed, "
-    "fits torch and applies: to upscalers and preprocessors on the CPU."
+_BACKEND_TOOLTIP = (
+    "'native' is torch's own. 'ipex' asks for Intel's archived extension too, which does nothing "
+    "for diffusion models; the report says why."
 )
 
 
@@ -19,25 +19,6 @@ def choice(options: list[str], tooltip: str) -> tuple[list[str], dict[str, Any]]
 def switch(tooltip: str) -> tuple[str, dict[str, Any]]:
     """A widget that is on by default."""
     return ("BOOLEAN", {"default": True, "tooltip": tooltip})
-
-
-def widgets() -> dict[str, Any]:
-    """What both nodes offer."""
-    return {
-        "backend": choice(BACKENDS, BACKEND_TOOLTIP),
-        "channels_last": choice(
-            SWITCH,
-            "The memory layout that convolutions of most GPUs prefer. 'auto' uses it for the sizes "
-            "of picture at which it was measured to be faster.",
-        ),
-        "fold": switch(
-            "Folds BatchNorm into the convolution before it. Diffusion models have none."
-        ),
-        "verify": switch(
-            "Runs a step with and without, compares results and time, and keeps what is faster and "
-            "correct. Off: what is switched on is used unmeasured, and 'auto' means off.",
-        ),
-    }
 
 
 class Optimizes:
@@ -66,17 +47,20 @@ class IpexOptimize(Optimizes):
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (the host's name)
         """The widgets."""
-        shared = widgets()
         return {
             "required": {
                 "model": ("MODEL", {"tooltip": "The diffusion model, from any loader."}),
-                "backend": shared["backend"],
+                "backend": choice(BACKENDS, _BACKEND_TOOLTIP),
                 "dtype": choice(
                     DTYPES,
                     "What the model computes in. 'auto' and 'keep' leave that to ComfyUI, which "
                     "knows the device; the others cast the weights in each step.",
                 ),
-                "channels_last": shared["channels_last"],
+                "channels_last": choice(
+                    SWITCH,
+                    "The memory layout that convolutions of most GPUs prefer. 'auto' uses it for "
+                    "the sizes of picture at which it was measured to be faster.",
+                ),
                 "compile": choice(
                     COMPILES,
                     "torch.compile. 'blocks' compiles transformers and norms once for all sizes, "
@@ -88,8 +72,14 @@ class IpexOptimize(Optimizes):
                     "'reduce-overhead' records a step once a size and has the device repeat it. "
                     "'auto' does that on NVIDIA's cards. 'default' does not.",
                 ),
-                "fold": shared["fold"],
-                "verify": shared["verify"],
+                "fold": switch(
+                    "Folds BatchNorm into the convolution before it. Diffusion models have none."
+                ),
+                "verify": switch(
+                    "Runs a step with and without, compares results and time, and keeps what is "
+                    "faster and correct. Off: what is switched on is used unmeasured, and 'auto' "
+                    "means off."
+                ),
             },
             "optional": {
                 "latent_image": (

@@ -2,8 +2,23 @@
 
 from typing import Any
 
-from ..xpu_runtime.optimizing import COMPILES, Wishes
-from .optimize import Optimizes, choice, widgets
+from ..xpu_runtime.optimizing import BACKENDS, COMPILES, SWITCH, Wishes
+from .optimize import Optimizes, choice, switch
+
+_BACKEND_TOOLTIP = (
+    "'native' is torch's own. 'auto' and 'ipex' also try Intel's archived extension where it is "
+    "installed and fits torch: on the CPU, in fp32."
+)
+
+_LAYOUT_TOOLTIP = (
+    "The memory layout that convolutions often prefer. 'auto' uses it if it was measured to be "
+    "faster at both sizes of test pictures."
+)
+
+_VERIFY_TOOLTIP = (
+    "Runs test pictures of two sizes with and without, compares results and time, and keeps what "
+    "is faster and correct. Off: what is switched on is used unmeasured, and 'auto' means off."
+)
 
 _COMPILE_TOOLTIP = (
     "torch.compile of the whole network, once for all sizes. 'auto' tries it on GPUs, every "
@@ -19,9 +34,13 @@ class _OptimizesNetwork(Optimizes):
     @classmethod
     def shared(cls) -> dict[str, Any]:
         """The widgets."""
-        names = ("backend", "channels_last", "fold", "verify")
-        found = {name: widget for name, widget in widgets().items() if name in names}
-        return {**found, "compile": choice(COMPILES, _COMPILE_TOOLTIP)}
+        return {
+            "backend": choice(BACKENDS, _BACKEND_TOOLTIP),
+            "channels_last": choice(SWITCH, _LAYOUT_TOOLTIP),
+            "fold": switch("Folds each BatchNorm that follows a convolution alone into it."),
+            "verify": switch(_VERIFY_TOOLTIP),
+            "compile": choice(COMPILES, _COMPILE_TOOLTIP),
+        }
 
 
 class IpexOptimizeUpscaler(_OptimizesNetwork):

@@ -21,6 +21,7 @@ STAND_INS = {
 SMALLER = {
     "EmptyLatentImage": {"width": 64, "height": 64},
     "KSampler": {"steps": 2},
+    "IpexPipeline": {"steps": 1},
 }
 
 RESOLUTION = 128

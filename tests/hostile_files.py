@@ -121,7 +121,15 @@ def lying() -> dict[str, bytes]:
     data = next(name for name in members if name.endswith("data.pkl"))
     more = members[data].replace(b"K\x04t", b"\x8a\x08" + struct.pack("<q", 1 << 50) + b"t", 1)
     assert more != members[data]
+    old = saved({"a": torch.ones(4)}, legacy=True)
+    sizes = {name: struct.pack("<q", size) for name, size in (("far", 1 << 50), ("", 8 << 30))}
+    legacy = {
+        f"legacy_{name}storage.pth": old.replace(b"K\x04Nt", b"\x8a\x08" + size + b"Nt", 1)
+        for name, size in sizes.items()
+    }
+    assert old not in legacy.values()
     return {
+        **legacy,
         "header.safetensors": safetensors({}, length=huge),
         "longer_header.safetensors": safetensors({}, length=90_000_000),
         "shape.safetensors": safetensors({"a": tensor([1 << 40], 1 << 42)}),

@@ -5,6 +5,7 @@ The Hub states a file's size and digest in a redirect to another server, which s
 
 import hashlib
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -34,6 +35,8 @@ class Hub:
     """An address that it redirects to, in place of its own."""
     goes_on: int = 0
     """Bytes that it sends after the file's, without a length."""
+    pause: float = 0.0
+    """Seconds after each KiB."""
     sent: int = 0
     """Bytes of files."""
     first_seen: dict[str, str] = field(default_factory=dict)
@@ -70,7 +73,11 @@ class _Handler(BaseHTTPRequestHandler):
             body = body[: hub.breaks_after.pop(0)]
         hub.sent += len(body)  # before the client can know that it has everything
         with suppress(ConnectionError):  # the client went away
-            self.wfile.write(body + bytes(hub.goes_on))
+            step = 1 << 10 if hub.pause else len(body) or 1
+            for first in range(0, len(body), step):
+                self.wfile.write(body[first : first + step])
+                time.sleep(hub.pause)
+            self.wfile.write(bytes(hub.goes_on))
 
     def _redirect(self) -> None:
         self.send_response(302)

@@ -30,6 +30,11 @@ warn-dirty = false
 NIXOS = "nixos.nix"
 HOME = "home.nix"
 
+# ComfyUI on the CPU, with a worker whose Python is that for Intel GPUs.
+WITH_A_WORKER = (
+    '((project.comfyui-ipex.withBackends [ "cpu" "xpu" ]).withWorkers { worker.kind = "xpu"; })'
+)
+
 MODULES = {NIXOS: "nixos.nix", HOME: "home-manager.nix"}
 
 EVALUATION_SECONDS = 120

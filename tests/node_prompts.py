@@ -25,7 +25,9 @@ SETTINGS: Mapping[str, Any] = {
     "resolution": 64,
     "preprocessor": "TEED",
     "model": "small",
+    "points_per_side": 2,
     "model_name": "mini_esrgan_x2.safetensors",
+    "steps": 1,
 }
 """What widgets are set to, by their names; a menu without such an entry has its default."""
 
@@ -112,12 +114,19 @@ def _preprocessor(device: str, node_id: str) -> Prompt:
     return node("IpexLoadPreprocessor", device=device, **wanted)
 
 
+def _conditioning(device: str, node_id: str) -> Prompt:
+    del device, node_id
+    # A node that takes conditioning takes a model too, and that one's checkpoint has the encoder.
+    return node("CLIPTextEncode", clip=["model source", 1], text="a red fox")
+
+
 SOURCES: Mapping[str, tuple[Any, int]] = {
     "IMAGE": (lambda *_: node("SourceIMAGE", kind="photo"), 0),
     "MASK": (lambda *_: node("SourceMASK", kind="photo"), 0),
     "MODEL": (_checkpoint, 0),
     "CLIP": (_checkpoint, 1),
     "VAE": (_checkpoint, 2),
+    "CONDITIONING": (_conditioning, 0),
     "CONTROL_NET": (_controlnet, 0),
     "UPSCALE_MODEL": (_upscaler, 0),
     "PREPROCESSOR": (_preprocessor, 0),

@@ -42,7 +42,9 @@ _DROP = """([name, text]) => {
 
 _LISTEN = """() => {
   window.heard = [];
-  for (const kind of ["progress", "progress_state", "execution_error", "execution_success"]) {
+  const kinds = ["progress", "progress_state", "execution_start", "execution_error",
+    "execution_success"];
+  for (const kind of kinds) {
     app.api.addEventListener(kind, ({ detail }) => window.heard.push([kind, detail]));
   }
 }"""
@@ -63,17 +65,33 @@ _FIT = """(space) => {
 }"""
 
 
-_PLACE = """(type) => {
-  const node = app.graph._nodes.find((node) => node.type === type);
+_PLACE = """() => {
+  const nodes = app.graph._nodes;
   const { scale, offset } = app.canvas.ds;
   const frame = document.querySelector("#graph-canvas").getBoundingClientRect();
-  const [left, top] = [0, 1].map((axis) => (node.pos[axis] + offset[axis]) * scale);
-  const right = left + node.size[0] * scale;
-  const bottom = top + node.size[1] * scale;
+  const seen = (end, sizes) => [0, 1].map((axis) => (end(...nodes.map((node) =>
+    node.pos[axis] + sizes * node.size[axis])) + offset[axis]) * scale);
+  const [left, top] = seen(Math.min, 0);
+  const [right, bottom] = seen(Math.max, 1);
   const space = 12;
-  const title = 54 * scale + space;  // and the badge above it
+  const title = 46 * scale + space;  // and the badge above it
   return [left - space, top - title, right + space, bottom + space].map(
     (one, side) => one + (side % 2 ? frame.top : frame.left));
+}"""
+
+_PLAIN = """(least) => {
+  (app.canvas.deselectAll ?? app.canvas.deselectAllNodes).call(app.canvas);
+  for (const node of app.graph._nodes) {
+    node.setSize([Math.max(least, node.size[0]), node.size[1]]);
+  }
+}"""
+
+_ENDED = """() => {
+  const { heard } = window;
+  const started = heard.filter(([kind]) => kind === "execution_start");
+  const ids = started.map(([, detail]) => detail.prompt_id);
+  const ends = ["execution_success", "execution_error"];
+  return heard.some(([kind, detail]) => ends.includes(kind) && ids.includes(detail.prompt_id));
 }"""
 
 _RUN = "[data-testid=queue-button] button, button[data-testid=queue-button]"
@@ -92,6 +110,7 @@ class ComfyPage:
         self.set("Comfy.TutorialCompleted", True)
         self.set("Comfy.Locale", language)
         self.set("Comfy.Minimap.Visible", False)
+        self.set("Comfy.Graph.CanvasInfo", False)
         context = browser.new_context(
             viewport={"width": WIDTH, "height": HEIGHT},
             permissions=["clipboard-read", "clipboard-write"],
@@ -103,8 +122,7 @@ class ComfyPage:
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("request", lambda request: self._note(request.url))
         self.page.goto(server.client.address)
-        self.page.wait_for_function(_READY)
-        self.page.evaluate(_LISTEN)
+        self._prepare()
 
     def _note(self, url: str) -> None:
         known = (self.server.client.address, "data:", "blob:", *HOSTS_OWN)
@@ -115,6 +133,15 @@ class ComfyPage:
         """Change a setting of the page, before it is loaded."""
         body = json.dumps(value).encode()
         self.server.client.post(f"/settings/{name}", body, "application/json")
+
+    def reload(self) -> None:
+        """Load the page again."""
+        self.page.reload()
+        self._prepare()
+
+    def _prepare(self) -> None:
+        self.page.wait_for_function(_READY)
+        self.page.evaluate(_LISTEN)
 
     def close(self) -> None:
         """Close it with its cookies and storage."""
@@ -153,9 +180,32 @@ class ComfyPage:
             [[name, list(place)] for name, place in nodes],
         )
 
-    def place_of(self, node: str) -> tuple[float, float, float, float]:
-        """Left, top, right and bottom of a node, its title and some space, in the screenshot."""
-        return tuple(self.evaluate(_PLACE, node))
+    def style(self, css: str) -> None:
+        """Change how the page looks. Playwright's own way takes others' errors for its own."""
+        self.evaluate(
+            "(css) => { const made = document.createElement('style'); made.textContent = css;"
+            " document.head.append(made); }",
+            css,
+        )
+
+    def place(self) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom of the nodes, titles and some space, in the screenshot."""
+        return tuple(self.evaluate(_PLACE))
+
+    def plain(self, least: int) -> None:
+        """Nodes of this width at least, so that no name is cut off, and none selected."""
+        self.evaluate(_PLAIN, least)
+
+    def move_edge(self, number: int, by: int) -> None:
+        """Move the edge of a side panel, counted from the left, by so many pixels."""
+        edge = self.page.locator(".p-splitter-gutter:visible").nth(number).bounding_box()
+        assert edge is not None
+        left, middle = edge["x"] + edge["width"] / 2, edge["y"] + edge["height"] / 3
+        self.page.mouse.move(left, middle)
+        self.page.mouse.down()
+        self.page.mouse.move(left + by, middle, steps=5)
+        self.page.mouse.up()
+        self.page.mouse.move(0, 0)
 
     def fit(self, space: int = 110) -> None:
         """Show the whole graph, beside `space` pixels for the side bar."""
@@ -166,8 +216,7 @@ class ComfyPage:
         self.evaluate("window.heard.length = 0")
         # Not a click at a place: on a busy machine the page moves for long.
         self.page.locator(_RUN).first.dispatch_event("click")
-        ended = "window.heard.some(([kind]) => kind.startsWith('execution_'))"
-        self.page.wait_for_function(ended, timeout=RUN_SECONDS * 1000)
+        self.page.wait_for_function(_ENDED, timeout=RUN_SECONDS * 1000)
         heard = [(kind, detail) for kind, detail in self.evaluate("window.heard")]
         failed = [detail for kind, detail in heard if kind == "execution_error"]
         if failed:

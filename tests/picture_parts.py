@@ -67,18 +67,10 @@ def side_by_side(before: Image.Image, after: Image.Image) -> Image.Image:
     return found
 
 
-def cut_out(screenshot: bytes, box: Box) -> Image.Image:
-    """A part of a screenshot, at most twice as wide as a result."""
+def cut_out(screenshot: bytes, box: Box, widest: int = 2 * SIDE) -> Image.Image:
+    """A part of a screenshot, at most `widest` pixels wide."""
     part = Image.open(io.BytesIO(screenshot)).convert("RGB").crop([round(one) for one in box])
-    part.thumbnail((2 * SIDE, 4 * SIDE), Image.Resampling.LANCZOS)
-    return part
-
-
-def without_frame(screenshot: bytes) -> Image.Image:
-    """A screenshot of the page without its bars, for a preview."""
-    whole = Image.open(io.BytesIO(screenshot)).convert("RGB")
-    part = whole.crop((60, 100, whole.width, whole.height - 50))
-    part.thumbnail((900, 900), Image.Resampling.LANCZOS)
+    part.thumbnail((widest, 2 * widest), Image.Resampling.LANCZOS)
     return part
 
 

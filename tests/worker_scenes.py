@@ -39,8 +39,9 @@ def placed(*nodes: str) -> dict[str, Any]:
 
 def difference(one: servers.Run, other: servers.Run) -> int:
     """The largest, in steps of 8 bits."""
-    assert one.images[0].shape == other.images[0].shape
-    return int(np.abs(one.images[0].astype(int) - other.images[0].astype(int)).max())
+    assert [image.shape for image in one.images] == [image.shape for image in other.images]
+    pairs = zip(one.images, other.images, strict=True)
+    return max(int(np.abs(a.astype(int) - b.astype(int)).max()) for a, b in pairs)
 
 
 def text_lora(folder: Path) -> None:
@@ -71,6 +72,28 @@ def with_text_lora(workflow: dict[str, Any]) -> dict[str, Any]:
     return workflow
 
 
+def several(*nodes: str, steps: int = 2) -> dict[str, Any]:
+    """The workflow for three pictures, each with a hint of its own."""
+    workflow = placed(*nodes)
+    workflow["16"]["inputs"]["steps"] = steps
+    workflow["20"] = {"class_type": "ImageInvert", "inputs": {"image": ["13", 0]}}
+    for name, one, two in (("21", "13", "20"), ("22", "21", "13")):
+        inputs = {"image1": [one, 0], "image2": [two, 0]}
+        workflow[name] = {"class_type": "ImageBatch", "inputs": inputs}
+    workflow["14"]["inputs"]["pixels"] = ["22", 0]
+    workflow["15"]["inputs"]["image"] = ["22", 0]
+    return workflow
+
+
+def pipelined(*nodes: str, steps: int = 2, at_once: int = 1) -> dict[str, Any]:
+    """The workflow of `several` with Pipeline in place of KSampler, VAE Decode and the upscaler."""
+    workflow = several(*nodes, steps=steps)
+    own = {"vae": ["6", 0], "upscale_model": ["10", 0], "at_once": at_once}
+    workflow["40"] = {"class_type": "IpexPipeline", "inputs": workflow["16"]["inputs"] | own}
+    workflow["19"]["inputs"]["images"] = ["40", 0]
+    return {name: node for name, node in workflow.items() if name not in ("16", "17", "18")}
+
+
 def enlarging(seed: int) -> dict[str, Any]:
     """A workflow that keeps the worker busy for a while, and is new for each `seed`."""
     whole = placed("10")
@@ -86,15 +109,19 @@ def enlarging(seed: int) -> dict[str, Any]:
     }
 
 
-def queued_until_progress(server: ComfyServer, workflow: dict[str, Any]) -> str:
-    """The id of a prompt that was queued, when it has told of progress."""
+def queued_until_progress(server: ComfyServer, workflow: dict[str, Any], share: float = 0.0) -> str:
+    """The id of a prompt that was queued, when it has told of that much progress."""
     address = server.client.address.replace("http:", "ws:")
     socket = websocket.create_connection(f"{address}/ws?clientId=progress", timeout=60)
     try:
         prompt = server.client.queue(workflow, "progress")
         while True:
             message = socket.recv()
-            if not isinstance(message, bytes) and json.loads(message)["type"] == "progress":
+            told = {} if isinstance(message, bytes) else json.loads(message)
+            if (
+                told.get("type") == "progress"
+                and told["data"]["value"] >= share * told["data"]["max"]
+            ):
                 return prompt
     finally:
         socket.close()

@@ -66,6 +66,22 @@ function modelLines(loaded, texts) {
   );
 }
 
+function measuredLines(lines, texts) {
+  return lines.length ? [heading(texts.measured), ...lines.map((line) => quiet(line))] : [];
+}
+
+// A worker is another process with cards of its own, which it tells about as this one does.
+function workerBlocks({ name, kind, told }, texts) {
+  const title = heading(`${texts.worker}: ${name} (${kind})`);
+  const why = unreadable(told, texts);
+  if (why) return [title, quiet(why)];
+  const own = told.devices.filter((device) => device.name.startsWith(kind));
+  const blocks = own.map((device) =>
+    deviceBlock({ ...device, name: `${device.name}@${name}` }, texts),
+  );
+  return [title, ...blocks, ...modelLines(told.loaded, texts)];
+}
+
 function changeBlock(seam, texts) {
   const state = texts.states[seam.state] ?? seam.state;
   const detail = seam.detail ? `: ${seam.detail}` : "";
@@ -125,6 +141,8 @@ function reportBody(report, texts) {
     ...report.devices.map((device) => deviceBlock(device, texts)),
     heading(texts.models),
     ...modelLines(report.loaded, texts),
+    ...report.workers.flatMap((worker) => workerBlocks(worker, texts)),
+    ...measuredLines(report.measured, texts),
     heading(texts.changes),
     ...changeBlocks(report.seams, texts),
   ];
@@ -181,8 +199,9 @@ async function open() {
 }
 
 async function hasIntelGpu() {
-  const { devices } = await readReport("json");
-  return devices.some((device) => device.name.startsWith("xpu"));
+  const { devices, workers } = await readReport("json");
+  const here = devices.some((device) => device.name.startsWith("xpu"));
+  return here || workers.some((worker) => worker.kind === "xpu");
 }
 
 app.registerExtension({

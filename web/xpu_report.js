@@ -1,4 +1,4 @@
-// Shows what our nodes say in the nodes themselves: XPU Report's text, and where a component runs.
+// Shows what our nodes say in the nodes themselves: reports, tables, and where a component runs.
 import { app } from "../../scripts/app.js";
 
 function addText(node) {
@@ -15,10 +15,8 @@ function addText(node) {
 app.registerExtension({
   name: "comfyui-ipex.xpu-report",
   beforeRegisterNodeDef(nodeType, nodeData) {
-    const isReport = nodeData.name === "IpexXpuReport";
-    const speaks = /^Ipex(SelectDevice|Optimize)/.test(nodeData.name);
-    if (!isReport && !speaks) return;
-    if (isReport) {
+    if (!nodeData.name.startsWith("Ipex")) return;
+    if (nodeData.name === "IpexXpuReport") {
       const created = nodeType.prototype.onNodeCreated;
       nodeType.prototype.onNodeCreated = function (...given) {
         created?.apply(this, given);

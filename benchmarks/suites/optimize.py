@@ -16,7 +16,8 @@ import torch
 
 from ...xpu_runtime.optimizing import Wishes, optimize
 from ...xpu_runtime.optimizing.layout import lay_out
-from ...xpu_runtime.optimizing.trial import error_of
+from ...xpu_runtime.optimizing.trial import error_of, fastest, timed
+from ...xpu_runtime.optimizing.wishes import BLOCKS, FULL, ON
 from ..case import Case, Place, Side, Trial
 from ..peaks import torch_dtype
 from .sd_models import Loaded, loaded
@@ -40,10 +41,12 @@ def cases() -> list[Case]:
             ("IPEX Optimize", "a step as the node runs it by default", _node),
             ("IPEX Optimize and a LoRA", "the same after weights have changed", _with_lora),
             ("channels_last", "the bare network in the other memory layout", _channels_last),
+            ("blocks", "compiled blocks beside the network compiled as a whole", _blocks),
             ("torch.compile", "torch's own whole-network compilation, reduce-overhead", _compiled),
             ("ipex.optimize", "Intel's archived extension, where it is installed", _ipex),
         ):
-            alone = {"quick": False, "gpu_only": True} if make in (_compiled, _ipex) else rest
+            apart = make in (_blocks, _compiled, _ipex)
+            alone = {"quick": False, "gpu_only": True} if apart else rest
             call = functools.partial(make, *given)
             made.append(Case(f"{family} step {side}x{side} {name}", measures, call, **alone))
     return made
@@ -145,6 +148,43 @@ def _trial(found: Loaded, plain: Any, optimised: Any, side: int, place: Place, s
         },
         keep=(plain, optimised),
     )
+
+
+def _blocks(family: str, side: int, place: Place) -> Trial:
+    """Both as the node applies them unmeasured; how long each took to be ready, at two sizes."""
+    found, second = _pair(family, place)
+    wanted = _stepper(found.model, found, side, place)().clone()
+    facts: dict[str, Any] = {"compiler started after": _ready(_start_of_the_compiler(place), place)}
+    sides = {}
+    for kind, patcher in ((BLOCKS, second), (FULL, found.model)):
+        made = optimize(patcher, Wishes(channels_last=ON, compile=kind, verify=False)).model
+        before = graphs_compiled()
+        for name, pixels in (("", side), (" at another size", side * 3 // 2)):
+            facts[f"{kind} ready{name} after"] = _ready(_stepper(made, found, pixels, place), place)
+        facts[f"graphs of {kind}"] = graphs_compiled() - before
+        if not facts[f"graphs of {kind}"]:
+            raise RuntimeError(f"Nothing was compiled for {kind!r}: the log says why.")
+        sides[kind] = Side(kind, _stepper(made, found, side, place))
+    return Trial(
+        sides[BLOCKS],
+        sides[FULL],
+        expected=lambda: wanted,
+        differ=error_of,
+        facts=lambda: facts,
+        keep=(found, second),
+    )
+
+
+def _start_of_the_compiler(place: Place) -> Callable[[], torch.Tensor]:
+    """What torch's compiler takes to be loaded belongs to neither side."""
+    numbers = torch.ones(64, device=place.device)
+    return functools.partial(torch.compile(torch.sin), numbers)
+
+
+def _ready(step: Callable[[], torch.Tensor], place: Place) -> str:
+    """How long the first call takes beyond what later ones do."""
+    first, _ = timed(step, place.device)
+    return f"{max(0.0, first - fastest(step, place.device, 3)):.1f} s"
 
 
 def _bare(family: str, side: int, place: Place, change: Callable[[Any], tuple[str, Any]]) -> Trial:

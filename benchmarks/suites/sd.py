@@ -121,11 +121,19 @@ def _exact(found: Loaded) -> Callable[[dict[str, torch.Tensor]], torch.Tensor] |
 def _decode(family: Family, place: Place) -> Trial:
     found = _loaded(family, place)
     side = family.side // 8
-    latent = torch.randn(1, 4, side, side, generator=torch.Generator().manual_seed(3))
+    generator = torch.Generator().manual_seed(3)
+    latent, small = (torch.randn(1, 4, one, one, generator=generator) for one in (side, 8))
+
+    def exact() -> torch.Tensor:
+        network = copy.deepcopy(found.vae.first_stage_model).to("cpu", torch.float32)
+        return found.vae.process_output(network.decode(small)).movedim(1, -1)
+
     return Trial(
         Side("VAE", lambda: found.vae.decode(latent)),
         flops=COUNTED,
         computes_in=_FORMATS.get(found.vae.vae_dtype, "fp32"),
+        outcome=lambda: found.vae.decode(small),
+        expected=exact,
         facts=lambda: {"VAE": _FORMATS.get(found.vae.vae_dtype, str(found.vae.vae_dtype))},
     )
 

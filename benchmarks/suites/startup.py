@@ -6,6 +6,7 @@ instruction until it answers. Ratios are those without over with: 1.00 says that
 
 import functools
 import json
+import statistics
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from .startup_servers import (
     START,
     Kind,
     answer_seconds,
+    forget,
     processor_facts,
     start_seconds,
 )
@@ -67,6 +69,7 @@ def _loading(place: Place) -> Trial:
     if place.tree is None or not LOADING.exists():
         raise ValueError("This case needs ComfyUI (--tree) and a clone with its folder tests/.")
     last: dict[str, Any] = {}
+    processor: list[float] = []
 
     def once() -> float:
         done = subprocess.run(
@@ -81,6 +84,9 @@ def _loading(place: Place) -> Trial:
         parts = (answer["prestart"], answer)
         last["MB"] = round(sum(part["bytes"] for part in parts) / 1e6, 2)
         last["prestart s"] = round(answer["prestart"]["seconds"], 4)
+        processor.append(sum(part["processor seconds"] for part in parts))
+        last["processor s"] = round(statistics.median(processor), 4)
+        last["processor s at best"] = round(min(processor), 4)
         return float(sum(part["seconds"] for part in parts))
 
     return Trial(Side("prestart and loading", once, self_timed=True), facts=lambda: last)
@@ -94,6 +100,7 @@ def _sides(kind: Kind, seconds: Callable[[Kind], float]) -> tuple[Side, Side]:
 
 
 def _start(kind: Kind, place: Place) -> Trial:
+    forget(START)
     return Trial(
         *_sides(kind, lambda which: start_seconds(which, place)),
         facts=lambda: processor_facts(START, kind),
@@ -104,6 +111,7 @@ def _prompt(kind: Kind, family: str, place: Place) -> Trial:
     if place.tree is None:
         raise ValueError("This suite needs ComfyUI: name its folder with --tree.")
     row = next(row for row in FAMILIES if row.name == family)
+    forget(row.name)
     return Trial(
         *_sides(kind, lambda which: answer_seconds(which, place, row)),
         facts=lambda: {

@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import ctypes
 import functools
 import shutil
 import statistics
@@ -14,18 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from ...launcher.folders import REPOSITORY, child_environment
 from ...launcher.installation import link_extension, prepare_base
 from ...launcher.server import Server, ServerCommand, free_port
+from .. import words
 from ..case import Place
+from ..result import Timing
 from .sd_models import Family, state
 
 PROMPT_S = 600.0
 
-_DOWN = contextlib.ExitStack()
-atexit.register(_DOWN.close)
+DOWN = contextlib.ExitStack()
+"""What is to be ended with this process."""
+atexit.register(DOWN.close)
 
 _SEEDS = iter(range(1, 1 << 30))
 
@@ -51,23 +53,42 @@ _USED: dict[tuple[str, Kind], list[float]] = defaultdict(list)
 
 
 def _processor_seconds(server: Server) -> float:
-    used = psutil.Process(server.process.pid).cpu_times()
-    return float(used.user + used.system)
+    """By the process's own clock: its times elsewhere come in hundredths. Raises `OSError`."""
+    pid = server.process.pid
+    clock = ctypes.c_int()
+    error = ctypes.CDLL(None).clock_getcpuclockid(pid, ctypes.byref(clock))
+    if error:
+        raise OSError(error, f"The processor time of process {pid} cannot be read")
+    return time.clock_gettime(clock.value)
 
 
-def processor_facts(what: str, kind: Kind) -> dict[str, float]:
-    """The servers' own processor time, which other load lengthens least: medians, and the best."""
-    found = {one: _USED[what, one] for one in (kind, BARE) if _USED[what, one]}
-    facts = {f"processor s {one.name}": statistics.median(used) for one, used in found.items()}
-    if len(found) == 2:
-        facts["best processor s over best without"] = min(found[kind]) / min(found[BARE])
-    return {name: round(value, 3) for name, value in facts.items()}
+def forget(what: str) -> None:
+    """Let `processor_facts` tell of what comes from now on."""
+    for key in [key for key in _USED if key[0] == what]:
+        del _USED[key]
+
+
+def processor_facts(what: str, kind: Kind) -> dict[str, Any]:
+    """The servers' own processor time, which other load lengthens least: medians, and the ratio.
+
+    They took turns, so that the ratio is that of pairs.
+    """
+    used = {one: _USED[what, one] for one in (kind, BARE)}
+    facts: dict[str, Any] = {
+        f"processor s {one.name}": round(statistics.median(times), 3)
+        for one, times in used.items()
+        if times
+    }
+    ratios = [bare / ours for ours, bare in zip(used[kind], used[BARE], strict=True)]
+    if ratios:
+        facts["processor time without over with"] = words.ratio(Timing.of(ratios))
+    return facts
 
 
 @functools.cache
 def scratch() -> Path:
     """A folder that goes with this process."""
-    return Path(_DOWN.enter_context(tempfile.TemporaryDirectory(prefix="ipex-benchmarks-")))
+    return Path(DOWN.enter_context(tempfile.TemporaryDirectory(prefix="ipex-benchmarks-")))
 
 
 @functools.cache
@@ -91,7 +112,7 @@ def started(kind: Kind, place: Place) -> Server:
     base = prepare_base(scratch() / kind.name.replace(" ", "-"), tree)
     if kind.extension:
         link_extension(base)
-    log = _DOWN.enter_context((base / "server.log").open("a", encoding="utf-8"))
+    log = DOWN.enter_context((base / "server.log").open("a", encoding="utf-8"))
     cpu = place.device.type == "cpu"
     arguments = ["--disable-api-nodes", *(["--cpu"] if cpu else [])]
     command = ServerCommand((sys.executable,), tree, base, free_port(), arguments)
@@ -116,13 +137,14 @@ def start_seconds(kind: Kind, place: Place) -> float:
 @functools.cache
 def running(kind: Kind, place: Place) -> Server:
     """The server of a kind that answers prompts."""
-    server = _DOWN.enter_context(started(kind, place))
+    server = DOWN.enter_context(started(kind, place))
     server.wait_ready()
     return server
 
 
 @functools.cache
-def _checkpoint(family: Family, tree: Path) -> Path:
+def checkpoint(family: Family, tree: Path) -> Path:
+    """A file with a family's weights; it goes with this process."""
     from safetensors.torch import save_file
 
     path = scratch() / f"{family.name}.safetensors"
@@ -135,19 +157,20 @@ def answer_seconds(kind: Kind, place: Place, family: Family) -> float:
     server = running(kind, place)
     if place.tree is None or server.command.base is None:
         raise ValueError("This suite needs ComfyUI: name its folder with --tree.")
-    path = _checkpoint(family, place.tree)
+    path = checkpoint(family, place.tree)
     link = server.command.base / "models" / "checkpoints" / path.name
     if not link.exists():
         link.symlink_to(path)
     client = server.client
     before = _processor_seconds(server)
-    record = client.wait(client.queue(_workflow(family, path.name)), PROMPT_S)
+    record = client.wait(client.queue(workflow(family, path.name)), PROMPT_S)
     _USED[family.name, kind].append(_processor_seconds(server) - before)
     times = {kind: said["timestamp"] for kind, said in record["status"]["messages"]}
     return float(times["execution_success"] - times["execution_start"]) / 1000
 
 
-def _workflow(family: Family, checkpoint: str) -> dict[str, Any]:
+def workflow(family: Family, checkpoint: str) -> dict[str, Any]:
+    """A txt2img prompt with a seed that was not used before; node 7 shows the picture."""
     size = {"width": family.side, "height": family.side, "batch_size": 1}
     sampling = {"steps": family.steps, "cfg": 7.0, "denoise": 1.0, "seed": next(_SEEDS)}
     sampling |= {"sampler_name": "euler", "scheduler": "normal"}

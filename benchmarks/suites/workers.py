@@ -1,4 +1,4 @@
-"""What a call to a worker costs, beside a copy in this process.
+"""What a call to a worker costs, beside a copy in this process, and what working at a time gains.
 
 The worker runs this same interpreter on the CPU, so that what is measured is the boundary and not a
 card. It needs Ray (the extra `workers`). How both processes grow stands among the facts.
@@ -8,15 +8,23 @@ import functools
 import os
 import sys
 import time
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 
+from ...nodes.pipeline.classes import IpexPipeline
+from ...xpu_runtime import workers
+from ...xpu_runtime.devices import AUTO
 from ...xpu_runtime.worker_plan import WorkerPlan
+from ...xpu_runtime.workers import vae as vae_proxies
 from ...xpu_runtime.workers.wire import itself
 from ...xpu_runtime.workers.worker import Worker
 from ..case import NO_DTYPE, Case, Place, Side, Trial
+from .sd_models import Loaded, loaded
 
 _MIB = 1 << 20
 
@@ -26,6 +34,13 @@ SIZES = (0, 1, 8, 64, 256)
 QUICK = (0, 8)
 
 _GROWTH_CALLS = 200
+
+PICTURES = 6
+
+SIDE = 128
+"""Pixels. One step without a negative prompt takes about as long as decoding."""
+
+_ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
 def cases() -> list[Case]:
@@ -39,7 +54,82 @@ def cases() -> list[Case]:
             quick=size in QUICK,
         )
         for size in SIZES
+    ] + [
+        Case(
+            f"{PICTURES} pictures {SIDE}x{SIDE}",
+            "each is decoded by a worker while the next is sampled, beside one after another: the "
+            "same nodes on the same two devices, one thread each",
+            _overlap,
+            ("fp32",),
+        )
     ]
+
+
+@functools.cache
+def _one_thread_worker() -> Worker:
+    with mock.patch.dict(os.environ, _ONE_THREAD):
+        worker = Worker(WorkerPlan("decoder", "cpu", (sys.executable,)))
+        worker.start()
+    return worker
+
+
+def _overlap(place: Place) -> Trial:
+    if place.tree is None:
+        raise ValueError("This suite needs ComfyUI: name its folder with --tree.")
+    found = loaded("tiny", place.tree, torch.float32)
+    there = vae_proxies.on_worker(found.vae, workers.Place(_one_thread_worker(), "cpu"), AUTO)
+    inputs = _sampling(found)
+    nodes = import_module("nodes")
+
+    def one_after_another(vae: Any) -> Any:
+        sampled = nodes.KSampler().sample(**inputs)[0]
+        return nodes.VAEDecode().decode(vae, sampled)[0]
+
+    def at_a_time() -> Any:
+        return IpexPipeline().run(**inputs, vae=there, at_once=1)["result"][0]
+
+    return Trial(
+        Side("Pipeline", _in_one_thread(at_a_time)),
+        Side("one after another", _in_one_thread(functools.partial(one_after_another, there))),
+        expected=functools.partial(one_after_another, found.vae),
+        facts=lambda: _shares(inputs, there),
+    )
+
+
+def _sampling(found: Loaded) -> dict[str, Any]:
+    """KSampler's inputs."""
+    encode = import_module("nodes").CLIPTextEncode().encode
+    positive, negative = (encode(found.clip, text)[0] for text in ("a lighthouse", "blurry"))
+    widgets = {"seed": 1, "steps": 1, "cfg": 1.0, "denoise": 1.0}
+    return {
+        **{"model": found.model, "positive": positive, "negative": negative, **widgets},
+        **{"sampler_name": "euler", "scheduler": "normal"},
+        "latent_image": {"samples": torch.zeros(PICTURES, 4, SIDE // 8, SIDE // 8)},
+    }
+
+
+def _shares(inputs: dict[str, Any], vae: Any) -> dict[str, Any]:
+    """Seconds of both halves, from which the best that could be had follows."""
+    began = time.perf_counter()
+    sampled = _in_one_thread(lambda: import_module("nodes").KSampler().sample(**inputs)[0])()
+    between = time.perf_counter()
+    vae.decode(sampled["samples"])
+    ended = time.perf_counter()
+    return {"sampling s": round(between - began, 2), "decoding s": round(ended - between, 2)}
+
+
+def _in_one_thread(call: Callable[[], Any]) -> Callable[[], Any]:
+    """`call`, with which torch has one thread: the other cores are the other device."""
+
+    def run() -> Any:
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return call()
+        finally:
+            torch.set_num_threads(before)
+
+    return run
 
 
 @functools.cache
@@ -72,10 +162,8 @@ def _call(size: int, place: Place) -> Trial:
             before = _held(worker)
             for _ in range(_GROWTH_CALLS):
                 there_and_back()
-            grown = [
-                round(after - one, 1) for one, after in zip(before, _held(worker), strict=True)
-            ]
-            found |= dict(zip(("host grew MiB", "worker grew MiB"), grown, strict=True))
+            after = _held(worker)
+            found |= {f"{name} grew MiB": round(after[name] - before[name], 1) for name in before}
         return found
 
     return Trial(
@@ -88,6 +176,7 @@ def _call(size: int, place: Place) -> Trial:
 
 
 def _held(worker: Worker) -> dict[str, float]:
+    """MiB of both processes' own memory, by who it is."""
     if worker.process is None:
         raise RuntimeError("The worker has ended, so that its memory cannot be read.")
     return {"host": private_mib(os.getpid()), "worker": private_mib(worker.process)}

@@ -27,8 +27,29 @@ let
       )
     ) instances
   );
+
+  backedUp = lib.filterAttrs (_: instance: instance.backup.enable) instances;
+
+  # An archive has the name of the folder that it saves, and old ones are deleted by that name.
+  archive =
+    instance: "${toString instance.backup.target}/${baseNameOf (toString instance.dataDir)}";
+
+  sharedArchives = lib.concatLists (
+    lib.mapAttrsToList (
+      name: instance:
+      map (other: "${name} and ${other} both save to ${archive instance}-*") (
+        lib.filter (other: name < other && archive backedUp.${other} == archive instance) (
+          lib.attrNames backedUp
+        )
+      )
+    ) backedUp
+  );
 in
 [
+  {
+    assertion = sharedArchives == [ ];
+    message = "services.comfyui-ipex: ${lib.concatStringsSep "; " sharedArchives}. Give each its own backup.target.";
+  }
   {
     assertion = clashes == [ ];
     message = "services.comfyui-ipex: ${lib.concatStringsSep "; " clashes}. Give each its own port.";

@@ -221,6 +221,17 @@ in
       description = "Programs that nodes call. torch.compile needs a C compiler.";
     };
 
+    workers = mkOption {
+      type = types.attrsOf (types.submodule ./worker.nix);
+      default = { };
+      example = literalExpression ''{ arc.kind = "xpu"; }'';
+      description = ''
+        Other Pythons whose devices this ComfyUI is to use too, by the name that stands behind the
+        "@" of these devices. So one ComfyUI uses the cards of two makers. A worker is a process of
+        the same unit; {option}`environment.COMFYUI_IPEX_WORKERS` replaces what is said here.
+      '';
+    };
+
     extraFlags = mkOption {
       type = types.listOf types.str;
       default = [ ];
@@ -341,5 +352,6 @@ in
         )
         (package: package.withPythonPackages config.extraPythonPackages)
         (package: package.withPackages config.extraPackages)
+        (package: package.withWorkers config.workers)
       ];
 }

@@ -84,8 +84,10 @@ in
     graphics = {
       enable = mkOption {
         type = types.bool;
-        default = lib.any (instance: lib.elem "xpu" instance.backends) (lib.attrValues instances);
-        defaultText = lib.options.literalExpression "whether an instance has the back end xpu";
+        default = lib.any (instance: lib.elem "xpu" instance.finalPackage.kinds) (
+          lib.attrValues instances
+        );
+        defaultText = lib.options.literalExpression "whether an instance has the back end xpu or such a worker";
         description = "Whether to install Intel's compute driver for the instances.";
       };
       package = mkOption {

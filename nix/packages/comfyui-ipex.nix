@@ -2,6 +2,7 @@
 {
   lib,
   addDriverRunpath,
+  bash,
   callPackage,
   comfyui-ipex-extension,
   comfyui-src,
@@ -22,6 +23,9 @@
   extraPythonPackages ? _: [ ],
   # Programs that nodes call, such as ffmpeg.
   extraPackages ? [ ],
+  # Other Pythons whose devices ComfyUI is to use too, by the name that stands behind the "@" of
+  # these: { arc.kind = "xpu"; }. `python` is an interpreter of your own in place of the bundle's.
+  workers ? { },
   # Intel's archived extension of PyTorch, in the XPU back end.
   withIpex ? false,
   mainProgram ? "comfyui-ipex",
@@ -41,6 +45,7 @@ let
           models
           extraPythonPackages
           extraPackages
+          workers
           withIpex
           mainProgram
           ;
@@ -48,12 +53,21 @@ let
       // changes
     );
 
+  kindsOfWorkers = lib.unique (lib.mapAttrsToList (_: worker: worker.kind) workers);
+  unknownKinds = lib.subtractLists known kindsOfWorkers;
+
+  # As the devices' names in ComfyUI's menus have it.
+  misnamed = lib.filter (name: builtins.match "[a-z][a-z0-9-]{0,31}" name == null) (
+    lib.attrNames workers
+  );
+
   nodes = [ comfyui-ipex-extension ] ++ customNodes;
 
   requirements =
     backend:
     import ../python/requirements.nix {
       withAudio = backend != "xpu";
+      withWorkers = workers != { };
       withIpex = withIpex && backend == "xpu";
     };
 
@@ -74,6 +88,9 @@ let
     cuda = "cu";
     xpu = "xpu";
   };
+
+  # Ray starts a worker's process with bash, which services of NixOS do not have in their PATH.
+  programs = extraPackages ++ lib.optional (workers != { }) bash;
 
   modelFarm = linkFarm "comfyui-models" (
     map (model: {
@@ -109,6 +126,15 @@ let
         python = "${python}/bin/python3";
         torch = "${pythons.${backend}.pkgs.torch.version}+${build.${backend}}";
       }) environments;
+      workers = lib.mapAttrs (_: worker: {
+        inherit (worker) kind;
+        python = toString (
+          if worker.python or null == null then
+            "${environment worker.kind}/bin/python3"
+          else
+            worker.python
+        );
+      }) workers;
     }
   );
 in
@@ -116,8 +142,14 @@ assert lib.assertMsg (backends != [ ]) "comfyui-ipex: backends is empty";
 assert lib.assertMsg (
   unknown == [ ]
 ) "comfyui-ipex: unknown backends ${toString unknown}; known are ${toString known}";
+assert lib.assertMsg (unknownKinds == [ ])
+  "comfyui-ipex: unknown kinds of workers ${toString unknownKinds}; known are ${toString known}";
+assert lib.assertMsg (misnamed == [ ])
+  "comfyui-ipex: a worker's name is of small letters and digits, unlike ${toString misnamed}";
 stdenvNoCC.mkDerivation {
-  pname = "comfyui-${lib.concatStringsSep "-" backends}";
+  pname = lib.concatStringsSep "-" (
+    [ "comfyui" ] ++ backends ++ map (kind: "worker-${kind}") kindsOfWorkers
+  );
   inherit (comfyui-ipex-extension) version;
 
   strictDeps = true;
@@ -139,7 +171,7 @@ stdenvNoCC.mkDerivation {
       makeWrapper ${python313}/bin/python3 $out/bin/$name \
         --prefix LD_LIBRARY_PATH : ${addDriverRunpath.driverLink}/lib \
         ${
-          lib.optionalString (extraPackages != [ ]) "--prefix PATH : ${lib.makeBinPath extraPackages}"
+          lib.optionalString (programs != [ ]) "--prefix PATH : ${lib.makeBinPath programs}"
         } \
         --add-flags "-B $out/share/comfyui-ipex/start.py" \
         --add-flags "$out/share/comfyui-ipex/bundle.json" \
@@ -170,7 +202,11 @@ stdenvNoCC.mkDerivation {
       customNodes
       environments
       models
+      workers
       ;
+
+    # Whose cards it can use, in one way or the other.
+    kinds = lib.unique (backends ++ kindsOfWorkers);
 
     withBackends = chosen: again { backends = chosen; };
     withNodes = more: again { customNodes = customNodes ++ more; };
@@ -178,6 +214,7 @@ stdenvNoCC.mkDerivation {
     withPythonPackages =
       more: again { extraPythonPackages = ps: extraPythonPackages ps ++ more ps; };
     withPackages = more: again { extraPackages = extraPackages ++ more; };
+    withWorkers = more: again { workers = workers // more; };
   };
 
   meta = {

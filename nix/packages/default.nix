@@ -31,6 +31,12 @@ lib.makeScope newScope (
       backends = [ "xpu" ];
       mainProgram = "comfyui-xpu";
     };
+    # The counterpart of `./comfyui-ipex --worker xpu` on a machine with both makers' cards.
+    comfyui-cuda-worker-xpu = callPackage ./comfyui-ipex.nix {
+      backends = [ "cuda" ];
+      workers.worker.kind = "xpu";
+      mainProgram = "comfyui-cuda";
+    };
     comfyui-cpu = callPackage ./comfyui-ipex.nix { backends = [ "cpu" ]; };
 
     ipex-benchmarks = callPackage ./ipex-benchmarks.nix { };

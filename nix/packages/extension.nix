@@ -20,6 +20,7 @@ mkCustomNode {
       "LICENSE"
       "README.md"
       "__init__.py"
+      "batch"
       "benchmarks"
       "example_workflows"
       "ipex_benchmarks.py"

@@ -5,6 +5,8 @@
   # missing, and ComfyUI starts.
   withAudio,
   withIpex,
+  # Ray, which a ComfyUI and its workers talk over.
+  withWorkers,
 }:
 [
   # ComfyUI
@@ -42,3 +44,4 @@
 ]
 ++ (if withAudio then [ "torchaudio" ] else [ ])
 ++ (if withIpex then [ "intel-extension-for-pytorch" ] else [ ])
+++ (if withWorkers then [ "ray" ] else [ ])

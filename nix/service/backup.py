@@ -5,6 +5,7 @@ harm. An archive gets its name when it is whole; older ones are deleted only the
 """
 
 import argparse
+import re
 import sqlite3
 import sys
 import tarfile
@@ -65,7 +66,9 @@ def save(base: Path, folders: Sequence[str], archive: Path) -> int:
 
 def prune(target: Path, stem: str, keep: int) -> list[Path]:
     """Delete all but the newest `keep` archives of this ComfyUI; returns what was deleted."""
-    old = sorted(target.glob(f"{stem}-*.tar.gz"))[:-keep]
+    # "arc-2-20250101T000000" is another ComfyUI's.
+    own = re.compile(re.escape(stem) + r"-\d{8}T\d{6}\.tar\.gz")
+    old = sorted(path for path in target.iterdir() if own.fullmatch(path.name))[:-keep]
     for archive in old:
         archive.unlink()
     return old

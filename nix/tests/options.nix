@@ -31,4 +31,4 @@ let
         lib.optionalAttrs (!(option.internal or false)) { "${prefix}${name}" = option.description; }
     ) set;
 in
-described "" options
+described "" options // described "workers." (import ../modules/worker.nix { inherit lib; }).options

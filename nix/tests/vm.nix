@@ -32,13 +32,14 @@ in
   nodes.machine = {
     imports = [ ../modules/nixos.nix ];
 
-    virtualisation.memorySize = 6144;
+    virtualisation.memorySize = 8192;
 
     services.comfyui-ipex = {
       enable = true;
       instances = {
         one = {
           device = "cpu";
+          workers.helper.kind = "cpu";
           backup.enable = true;
           cleanup.enable = true;
           monitoring = {
@@ -74,6 +75,11 @@ in
             f"curl -sf -H 'Content-Type: application/json' -d '{workflow}' http://127.0.0.1:8188/prompt"
         )
         machine.wait_for_file("/var/lib/comfyui-ipex/one/output/vm_00001_.png")
+
+    with subtest("a worker lives within the server's confinement"):
+        report = "http://127.0.0.1:8188/ipex/report?format=json"
+        told = json.loads(machine.succeed(f"curl -sf '{report}'"))
+        assert [worker["name"] for worker in told["workers"]] == ["helper"], told
 
     with subtest("a backup holds the database"):
         machine.succeed("systemctl start comfyui-ipex-one-backup.service")

@@ -5,7 +5,9 @@ Two of torch's own formats hold code that `weights_only` did not keep from runni
 tar archives. And a zip archive may hold far more than its file has bytes.
 """
 
+import os
 import re
+import struct
 import tarfile
 import zipfile
 from pathlib import Path
@@ -17,20 +19,25 @@ compresses nothing, and tensors that share memory are few."""
 SLACK = 64 << 20
 """Bytes that may come on top."""
 
-_CODE = re.compile(r"(^|/)code/.*\.py$")
+# torch does not tell small letters from capitals in the names of an archive's parts.
+_CODE = re.compile(r"(^|/)code/.*\.py$", re.IGNORECASE | re.DOTALL)
 
 _CONSTANTS = "constants.pkl"
 
-# A program's text with all blanks and line continuations taken out. What reaches beyond tensors:
-# torch.save and torch.from_file write files, remote calls, and operators of other libraries.
+# Words that reach beyond tensors, wherever they stand in a program's text: what is a string or a
+# comment there is for torch to say, and a word has one spelling only, outside of strings. The
+# first three write files and call other machines; other libraries' operators and classes may do
+# anything; numbers in place of letters hide words.
 _REACHES_OUT = re.compile(
-    r"torch\.(?P<function>save|from_file)"
-    r"|(?P<remote>rpc_(?:sync|async|remote))\("
-    r"|(?P<library>ops\.(?!(?:prim|aten|torchvision)\.)\w+)"
-    r"|(?P<hidden>getattr\(+(?:torch|ops|prim))"
+    r"\b(?:save|from_file|rpc_\w+|classes)\b"
+    r"|\bops\b(?!\.(?:prim|aten|torchvision)\.\w)(?:\.\w+)?"
+    r"|\\[0-7x]"
 )
 
-_BLANKS = re.compile(r"#[^\n]*|[\s\\]+")
+_END = struct.Struct("<4s4H2LH")
+_END64 = struct.Struct("<4sQ2H2L4Q")
+_LOCATOR = struct.Struct("<4sLQL")
+_TAIL = _END64.size + _LOCATOR.size + _END.size
 
 
 class ArchiveError(ValueError):
@@ -41,7 +48,8 @@ def check_checkpoint(path: Path) -> None:
     """Raise `ArchiveError` where `path` is a program or would grow beyond what it can hold."""
     if _is_zip(path):
         with _opened(path) as archive:
-            if any(Path(name).name == _CONSTANTS for name in archive.namelist()):
+            names = (member.orig_filename.lower() for member in archive.infolist())
+            if any(name.rpartition("/")[2] == _CONSTANTS for name in names):
                 raise ArchiveError("it is TorchScript: a program, not weights alone")
             _check_size(archive, path)
     elif _is_tar(path):
@@ -57,17 +65,18 @@ def check_program(path: Path) -> None:
         raise ArchiveError("it is no whole TorchScript file")
     with _opened(path) as archive:
         _check_size(archive, path)
-        for name in archive.namelist():
-            if _CODE.search(name):
-                _check_code(archive.read(name).decode("utf-8", "replace"))
+        for member in archive.infolist():
+            # By its entry, because a name may be there twice; and `filename` is a changed one.
+            if _CODE.search(member.orig_filename):
+                _check_code(archive.read(member).decode("utf-8", "replace"))
 
 
 def _check_code(text: str) -> None:
-    found = _REACHES_OUT.search(_BLANKS.sub("", text))
+    found = _REACHES_OUT.search(text)
     if found:
         raise ArchiveError(
-            f"its program calls {found[0].rstrip('(')}, which reaches beyond tensors: to files, "
-            "other machines or other libraries. It is not the published file"
+            f"its program calls {found[0]}, which reaches or may hide what reaches beyond tensors: "
+            "to files, other machines or other libraries. It is not the published file"
         )
 
 
@@ -85,10 +94,34 @@ def check_size(claimed: int, path: Path, what: str) -> None:
 
 
 def _opened(path: Path) -> zipfile.ZipFile:
+    _check_end(path)
     try:
         return zipfile.ZipFile(path)
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise ArchiveError(f"it is damaged or incomplete ({error})") from error
+
+
+def _check_end(path: Path) -> None:
+    """Raise `ArchiveError` unless all readers find the same table of contents.
+
+    They look for it in different ways: Python's counts back from the end, torch's goes where the
+    end says. In what torch writes both are right, and nothing follows the end.
+    """
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END) - _END.size
+        file.seek(max(0, end + _END.size - _TAIL))
+        tail = file.read().rjust(_TAIL, b"\0")
+    sign, *_, size, start, comment = _END.unpack(tail[-_END.size :])
+    whole = sign == b"PK\5\6" and comment == 0
+    locator, _, place, _ = _LOCATOR.unpack(tail[_END64.size : -_END.size])
+    if locator == b"PK\6\7":  # figures of large files
+        end -= _LOCATOR.size + _END64.size
+        sign, *_, size, start = _END64.unpack(tail[: _END64.size])
+        whole = whole and sign == b"PK\6\6" and place == end
+    if not whole or start + size != end:
+        raise ArchiveError(
+            "it is damaged or incomplete (its table of contents is not where its end says)"
+        )
 
 
 def _is_zip(path: Path) -> bool:

@@ -265,10 +265,17 @@ def _need_space(folder: Path, need: int | None) -> None:
 
 
 def _read(response: HTTPResponse) -> bytes:
+    """`CHUNK` bytes, or fewer after `WAIT` seconds: users can interrupt what comes slowly, too."""
+    found = bytearray()
+    end = time.monotonic() + WAIT
     try:
-        return response.read(CHUNK)
+        while len(found) < CHUNK and (data := response.read1(CHUNK - len(found))):
+            found += data
+            if time.monotonic() > end:
+                break
     except (OSError, HTTPException) as error:
         raise _BrokenError(f"the connection broke: {error}") from error
+    return bytes(found)
 
 
 def _sha256_of(path: Path, tick: Tick) -> str:

@@ -67,6 +67,12 @@ def own(descriptor: Any) -> Any:
     return getattr(descriptor, _ATTRIBUTE, (descriptor, None))[0]
 
 
+def resident_of(descriptor: Any) -> Resident | None:
+    """What a worker keeps of `descriptor`; None if it is no proxy."""
+    found: Resident | None = getattr(descriptor, _ATTRIBUTE, (None, None))[1]
+    return found
+
+
 def where_it_is(function: _Function) -> _Function:
     """Have `function`, whose first argument is a descriptor, run where its network is.
 
@@ -75,7 +81,7 @@ def where_it_is(function: _Function) -> _Function:
 
     @functools.wraps(function)
     def run(descriptor: Any, *arguments: Any, **named: Any) -> Any:
-        resident = getattr(descriptor, _ATTRIBUTE, (None, None))[1]
+        resident = resident_of(descriptor)
         if resident is None:
             return function(descriptor, *arguments, **named)
         return resident.worker.call(run, resident, *arguments, **named)

@@ -49,7 +49,7 @@ def load(path: Path) -> Any:
             path,
             "its weights belong to no architecture that spandrel knows (the package "
             "spandrel_extra_arches adds some). Its first weights are called "
-            f"{', '.join(sorted(map(str, state))[:3])}.",
+            f"{', '.join(name[:80] for name in sorted(state)[:3])}.",
         ) from error
     except _MISFITS as error:
         reason = str(error).strip().splitlines() or [repr(error)]

@@ -6,6 +6,7 @@ devices in the screenshots are emulated.
 """
 
 import io
+import json
 import sys
 import tempfile
 import time
@@ -41,10 +42,35 @@ EXAMPLES = REPOSITORY / "example_workflows"
 
 NEWEST = hosts.VERSIONS[-1]
 
-BESIDE_THE_PANEL = 400
+PREVIEW_WIDTH = 900
+
+BESIDE_THE_PANEL = 470
 """Pixels from the left, so that the side bar's panel hides no node."""
 
+PANEL_EDGE = 70
+"""Pixels by which the side bar's panel is made wider, for the names in it."""
+
+HELP_EDGE = -330
+"""The same for the panel with the help page, on the right."""
+
+BESIDE_THE_TOOLS, BELOW_THE_TOOLS = 200, 80
+"""What leaves the selected node's tools, with the button for its help page, in sight."""
+
+LEAST_WIDTH = 330
+"""Of a node that is shown alone, in the graph's units."""
+
+REPORT_SIZE = (640, 300)
+"""Of XPU Report's node with its text."""
+
+GRAPH_ALONE = ".z-999 { visibility: hidden !important; }"
+"""Bars, and what the page says of a run, cover the graph's corners."""
+
+NOTICE_SECONDS = 8.0
+"""How long the page speaks of a run that has ended."""
+
 REAL = "DAT_light_x2.pth"
+
+REAL_FOR = "RealESRGAN_x4plus.pth"
 
 KINDS = frozenset(["nodes", "examples", "readme", "help"])
 
@@ -129,15 +155,32 @@ def node_pictures(
     """A picture for each help page, or for those of `names`."""
     runs = runnable()
     for node in NODE_CLASS_MAPPINGS:
-        if names and node not in names:
+        if node == "IpexXpuReport" or (names and node not in names):
             continue
         if node in runs:
             picture = result_of(running, node, runs[node])
         else:
             page.show((node, (0, 0)))
+            page.plain(LEAST_WIDTH)
             page.fit()
-            picture = parts.cut_out(page.screenshot(), page.place_of(node))
+            picture = parts.cut_out(page.screenshot(), page.place())
         parts.write_webp(picture, NODE_PICTURES / f"{node}.webp")
+
+
+def report_picture(page: pages.ComfyPage) -> None:
+    """XPU Report's own node after a run: its text, from the devices on, is what it is for."""
+    page.show(("IpexXpuReport", (0, 0)))
+    page.plain(REPORT_SIZE[0])
+    page.evaluate("(size) => app.graph._nodes[0].setSize(size)", list(REPORT_SIZE))
+    page.run()
+    page.fit()
+    page.evaluate(r"""() => {
+      const area = [...document.querySelectorAll("textarea")].find((one) => one.value);
+      const above = area.value.slice(0, area.value.indexOf("xpu:0: ")).split("\n").length - 1;
+      area.scrollTop = 1.164 * parseFloat(getComputedStyle(area).fontSize) * (above - 0.6);
+    }""")
+    picture = parts.cut_out(page.screenshot(), page.place(), widest=REPORT_SIZE[0])
+    parts.write_webp(picture, NODE_PICTURES / "IpexXpuReport.webp")
 
 
 def example_pictures(page: pages.ComfyPage, names: Collection[str]) -> None:
@@ -145,37 +188,51 @@ def example_pictures(page: pages.ComfyPage, names: Collection[str]) -> None:
     for path in sorted(EXAMPLES.glob("*.json")):
         if names and path.stem not in names:
             continue
-        page.drop(path, lambda text: text.replace("RealESRGAN_x4plus.pth", REAL))
+        page.drop(path, as_shown)
         page.fit()
         if path.stem in RUN_ALONE:
             page.run()
             settle(page)
-        shot = parts.without_frame(page.screenshot())
-        shot.convert("RGB").save(path.with_suffix(".jpg"), quality=78, optimize=True)
+        shot = parts.cut_out(page.screenshot(), page.place(), widest=PREVIEW_WIDTH)
+        shot.save(path.with_suffix(".jpg"), quality=78, optimize=True)
+
+
+def as_shown(text: str) -> str:
+    """An example with weights that are at hand, and as small as an emulated card wants it."""
+    workflow = json.loads(text)
+    if REAL_FOR in text:
+        for node in workflow["nodes"]:
+            shown = {"IpexUpscaleModelLoader": [REAL, "auto", "fp32"]}
+            shown["LoadImage"] = ["small.png", "image"]
+            node["widgets_values"] = shown.get(node["type"], node.get("widgets_values", []))
+    return json.dumps(workflow)
 
 
 def settle(page: pages.ComfyPage) -> None:
-    """Wait until results are seen, and until nothing speaks of the run any more."""
+    """Wait until results are seen."""
     page.until(
         "app.graph._nodes.filter((node) => node.type === 'SaveImage').every((node) =>"
         " node.imgs?.length && node.imgs.every((image) => image.complete))"
     )
-    for text in ("Total:", "Job queued", "Job completed"):
-        page.page.get_by_text(text).first.wait_for(state="hidden")
 
 
-def readme_pictures(page: pages.ComfyPage) -> None:
-    """The page with the report, with the menu, and with an example that ran."""
+def readme_pictures(browser: Browser, running: servers.ComfyServer) -> None:
+    """The page with the report and with the menu, beside an example that ran."""
+    page = pages.ComfyPage(browser, running)
     page.drop(EXAMPLES / "preprocess_edges.json")
     page.run()
     settle(page)
+    time.sleep(NOTICE_SECONDS)
     for name, tab in (("report", "comfyui-ipex.report"), ("menu", "node-library")):
         page.open_tab(tab)
-        if name == "menu":
-            unfold(page, "IPEX", "preprocess", "lines")
+        if name == "report":
+            page.move_edge(0, PANEL_EDGE)
+        else:
+            unfold(page, "IPEX", "preprocess")
         page.fit(space=BESIDE_THE_PANEL)
         picture = Image.open(io.BytesIO(page.screenshot()))
         parts.write_webp(picture.convert("RGB"), README_PICTURES / f"{name}.webp")
+    page.close()
 
 
 def unfold(page: pages.ComfyPage, *folders: str) -> None:
@@ -191,8 +248,11 @@ def help_picture(browser: Browser, running: servers.ComfyServer) -> None:
     """A node with its help page, which holds a picture that was made before."""
     page = pages.ComfyPage(browser, running)
     page.show(("IpexCannyPreprocessor", (0, 0)))
+    page.fit(space=BESIDE_THE_TOOLS)
+    page.evaluate("(by) => { app.canvas.ds.offset[1] += by; }", BELOW_THE_TOOLS)
     page.help_button().dispatch_event("click")
     page.page.locator("img[src*=IpexCanny]").wait_for()
+    page.move_edge(0, HELP_EDGE)
     picture = Image.open(io.BytesIO(page.screenshot()))
     parts.write_webp(picture.convert("RGB"), README_PICTURES / "help.webp")
     page.close()
@@ -209,13 +269,16 @@ def main(chromium: str, *wanted: str) -> None:
         browser = pages.launched(playwright, chromium)
         with server(Path(scratch)) as running:
             page = pages.ComfyPage(browser, running)
+            page.style(GRAPH_ALONE)
             if "nodes" in kinds:
                 node_pictures(running, page, names)
+                if not names or "IpexXpuReport" in names:
+                    report_picture(page)
             if "examples" in kinds:
                 example_pictures(page, names)
-            if "readme" in kinds:
-                readme_pictures(page)
             page.close()
+            if "readme" in kinds:
+                readme_pictures(browser, running)
             if "help" in kinds:
                 help_picture(browser, running)
         browser.close()

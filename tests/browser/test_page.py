@@ -6,6 +6,7 @@ Run by `./test --browser`.
 import io
 import json
 from collections.abc import Callable
+from typing import Any
 
 import models
 import numpy as np
@@ -84,6 +85,52 @@ def test_the_report_panel_is_there_with_an_intel_gpu_and_copies_the_report(
     copied = page.evaluate("navigator.clipboard.readText()")
     assert copied.startswith("comfyui-ipex ")
     assert "xpu:1: Intel(R) Arc(TM) A770 Graphics" in copied
+
+
+def test_nodes_show_what_they_have_to_say(open_page: Open, host_version: str) -> None:
+    """Also in a node whose text comes with its first run."""
+    page = open_page(host_version)
+    page.show(
+        ("IpexXpuReport", (100, 100)),
+        ("IpexUpscaleModelLoader", (500, 100)),
+        ("IpexUpscaleModelInfo", (900, 100)),
+    )
+    page.evaluate("""() => {
+      const [, loader, info] = app.graph._nodes;
+      loader.widgets.find((one) => one.name === "model_name").value = "mini_esrgan_x2.safetensors";
+      loader.connect(0, info, 0);
+    }""")
+    page.run()
+    for text in ("comfyui-ipex ", "architecture: ESRGAN"):
+        seen = (
+            "[...document.querySelectorAll('textarea')].some((one) => one.value.startsWith(text))"
+        )
+        page.until(f"(text) => {seen}", text)
+
+
+def test_the_panel_shows_the_cards_of_a_worker(open_page: Open, host_version: str) -> None:
+    """With an Intel GPU in another process alone, it is there unasked, too."""
+    page = open_page(host_version, "cpu")
+    page.page.route("**/ipex/report?format=json", with_a_worker)
+    page.reload()
+    page.until("(id) => app.extensionManager.getSidebarTabs().some((tab) => tab.id === id)", REPORT)
+    page.open_tab(REPORT)
+    panel = page.page.locator(PANEL)
+    panel.get_by_text("Worker: other (xpu)").wait_for()
+    panel.get_by_text("xpu:0@other: Intel Arc A770").wait_for()
+    panel.get_by_text("Worker: broken (cuda)").wait_for()
+    panel.get_by_text("Cannot be read: it does not start").wait_for()
+
+
+def with_a_worker(route: Any) -> None:
+    """Answer with the server's report as if it had two workers, one of which cannot start."""
+    report = route.fetch().json()
+    card = {**report["devices"][0], "name": "xpu:0", "label": "Intel Arc A770"}
+    report["workers"] = [
+        {"name": "other", "kind": "xpu", "process": 1, "told": {**report, "devices": [card]}},
+        {"name": "broken", "kind": "cuda", "process": None, "told": {"why": "it does not start"}},
+    ]
+    route.fulfill(json=report)
 
 
 def test_without_an_intel_gpu_the_panel_is_there_only_after_it_was_asked_for(

@@ -12,8 +12,8 @@ from servers import Configuration, ServerPool
 
 pytestmark = [pytest.mark.host, pytest.mark.oldest_and_newest]
 
-# Both suites, with ours beside the host's, and a UNet of one block through the host's loader.
-CASES = "tiny UNet step,compact:64"
+# Both suites, with ours beside the host's, and models of one block through the host's loader.
+CASES = "tiny UNet step,tiny VAE,compact:64"
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +44,12 @@ def test_a_unet_with_random_weights_runs_through_the_hosts_loader(results: dict[
     assert second == 2 * first
     assert steps[0]["error"] < 1e-5
     assert steps[0]["counts"]["million parameters"] > 20
+
+
+def test_a_decoded_latent_is_compared_with_the_same_in_fp32(results: dict[str, Any]) -> None:
+    decode = results["tiny VAE decode 64x64"]
+    assert (decode["status"], decode["why"]) == ("measured", "")
+    assert decode["error"] < 1e-5
 
 
 def test_our_upscaler_is_measured_beside_the_hosts(results: dict[str, Any]) -> None:

@@ -37,5 +37,8 @@ def test_the_table_has_a_line_for_each_and_a_sum(found: list[dict[str, Any]]) ->
 
 
 def test_the_campaign_covers_every_node() -> None:
-    wanted = {*campaign.names(), *campaign.LEFT_OUT}
-    assert wanted == {*campaign.WORKFLOWS, *campaign.nodes.NODE_CLASS_MAPPINGS}
+    everything = {*campaign.WORKFLOWS, *campaign.nodes.NODE_CLASS_MAPPINGS}
+    assert {*campaign.names()} == everything
+    versions = ("old", "new")
+    assert {*campaign.names_on("new", versions, campaign.names())} == everything
+    assert {*campaign.names_on("old", versions, campaign.names())} == everything - campaign.ONCE

@@ -7,11 +7,24 @@ from typing import Any
 
 import hosts
 import models
+import numpy as np
 import probes
 import pytest
+import servers
 from conftest import REPOSITORY
+from servers import Configuration, ServerPool
 
 pytestmark = [pytest.mark.host, pytest.mark.oldest_and_newest]
+
+DEFAULTS = {
+    "backend": "auto",
+    "dtype": "auto",
+    "channels_last": "auto",
+    "compile": "auto",
+    "mode": "auto",
+    "fold": True,
+    "verify": True,
+}
 
 CARD = ("-m", "xpu_emulator", "--device", "a770", "--")
 
@@ -53,7 +66,8 @@ def test_a_partially_loaded_model_runs_as_found_and_the_report_says_so(
     seen: dict[str, Any],
 ) -> None:
     found = seen["a_partially_loaded_model_is_left_alone"]
-    del found["text"]
+    said = "Where that fails, or the model is loaded partially, steps run as found"
+    assert said in found.pop("text"), "unmeasured, it claims nothing yet"
     assert found == {
         "same": True,
         "applied": False,
@@ -93,6 +107,64 @@ def test_patches_of_other_nodes_run_in_each_step(seen: dict[str, Any]) -> None:
     found = seen["code_of_other_nodes_is_run_in_each_step"]
     assert found["each"] > 0
     assert found["twice"]
+
+
+def optimised(lora_after: bool, **wishes: Any) -> dict[str, Any]:
+    """The workflow `lora` with IPEX Optimize before or after its LoRA."""
+    workflow = servers.workflow("lora")
+    loader, sampler = workflow["9"]["inputs"], workflow["6"]["inputs"]
+    taken, user = (loader["model"], loader) if lora_after else (sampler["model"], sampler)
+    user["model"] = ["10", 0]
+    inputs = {**DEFAULTS, "model": taken, "latent_image": ["5", 0], **wishes}
+    workflow["10"] = {"class_type": "IpexOptimize", "inputs": inputs}
+    return workflow
+
+
+def test_a_lora_before_or_after_gives_the_cpus_picture(pool: ServerPool, host_version: str) -> None:
+    """Through a real server, in fp32. What is measured is not known before, and must not show."""
+    plain = servers.without_our_nodes(servers.workflow("lora"))
+    wanted = pool.get(Configuration(host_version)).run(plain).images[0].astype(int)
+    server = pool.get(servers.on_device(host_version, "xpu"))
+    unmeasured = {"channels_last": "on", "verify": False}
+    for lora_after, wishes, said in (
+        (True, unmeasured, "each step will run with channels_last."),
+        (False, unmeasured, "each step will run with channels_last."),
+        (True, {}, "ms a step as found; kept: "),
+    ):
+        run = server.run(optimised(lora_after, **wishes))
+        assert said in run.said("10")
+        assert np.abs(run.images[0].astype(int) - wanted).max() <= 1
+
+
+@pytest.fixture(scope="module")
+def compiled(host_version: str) -> dict[str, Any]:
+    """What the probe of compiled blocks saw, on the CPU."""
+    host = hosts.installed(host_version)
+    arguments = (str(REPOSITORY), str(models.written()), "--cpu", "--use-pytorch-cross-attention")
+    return dict(probes.ask(host, "compiling", *arguments, settings={"OMP_NUM_THREADS": "1"}))
+
+
+def test_blocks_are_compiled_once_for_all_sizes_and_loras(compiled: dict[str, Any]) -> None:
+    """By torch's own counter, in ComfyUI's own UNet."""
+    found = compiled["blocks_are_compiled_once"]
+    assert found["same"] == dict.fromkeys(found["same"], True)
+    assert len(found["same"]) == 7
+    assert found["lora does something"]
+    assert found["sizes"] == [2, 2, 2, 2], "a norm, a transformer"
+    assert found["lora"] == 2
+    assert found["left"] == 0
+
+
+def test_a_compiler_that_fails_is_a_reason_and_no_error(compiled: dict[str, Any]) -> None:
+    found = compiled["a_compiler_that_fails_is_a_reason"]
+    assert found["measured, same"]
+    assert found["unmeasured, same"]
+    assert "kept: as found." in found["measured"]
+    assert "blocks: not used: BackendCompilerFailed" in found["measured"]
+    assert "No working C++ compiler found" in found["measured"]
+    assert "Not measured, as asked: each step will run with blocks." in found["unmeasured"]
+    assert len(found["log"]) == 1
+    assert any("float32: not measured; kept: as found." in line for line in found["XPU Report"])
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import servers
+from comfyui_ipex.launcher.client import WorkflowError
 from servers import ComfyServer, Configuration, Run, ServerPool
 
 pytestmark = [pytest.mark.host, pytest.mark.oldest_and_newest]
@@ -147,3 +148,28 @@ def test_without_the_nodes_components_run_where_comfyui_puts_them(
     assert distance(run, on_the_cpu[small]) <= 1
     assert products(server)[1] == before[1]
     assert crossings(server) == crossed
+
+
+def test_placed_components_come_from_the_cache_after_a_prompt_that_failed(
+    pool: ServerPool, host_version: str, on_the_cpu: dict[bool, np.ndarray]
+) -> None:
+    """It breaks on the second card. What ComfyUI places itself stays on the first one."""
+    server = server_in(pool, host_version, "normal")
+    chosen = {"model": "xpu:1", "vae": "xpu:1"}
+    broken = placed(**chosen)
+    broken["16"]["inputs"]["seed"] += 1
+    size = {"width": 64, "height": 64, "batch_size": 1}
+    broken["20"] = {"class_type": "EmptySD3LatentImage", "inputs": size}  # sixteen channels
+    broken["21"] = {"class_type": "VAEDecode", "inputs": {"samples": ["20", 0], "vae": ["6", 0]}}
+    broken["22"] = {"class_type": "PreviewImage", "inputs": {"images": ["21", 0]}}
+    server.run({key: node for key, node in broken.items() if key not in ("20", "21", "22")})
+    with pytest.raises(WorkflowError, match="VAEDecode: RuntimeError"):
+        server.run(broken)
+    for workflow, on_second in ((placed(**chosen), True), (without_placing(placed()), False)):
+        before, crossed = products(server), crossings(server)
+        run = server.run(workflow)
+        assert "16" in run.executed
+        assert not {COMPONENTS[one] for one in chosen} & set(run.executed)
+        assert distance(run, on_the_cpu[True]) <= 1
+        assert (products(server)[1] > before[1]) == on_second
+        assert crossings(server) == crossed

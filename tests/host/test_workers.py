@@ -19,9 +19,11 @@ from worker_scenes import (
     WORKER,
     difference,
     enlarging,
+    pipelined,
     placed,
     queued_until_progress,
     report,
+    several,
     text_lora,
     with_a_worker,
     with_text_lora,
@@ -168,6 +170,48 @@ def test_what_is_on_a_worker_is_not_optimised_and_the_node_says_so(
     ran = server.run(workflow)
     assert difference(ran, expected) <= 1
     assert "runs on a worker" in ran.said("50")
+
+
+@pytest.fixture(scope="module")
+def three(server: ComfyServer) -> servers.Run:
+    """What KSampler, VAE Decode and Upscale Image make of a batch, in one process."""
+    run = server.run(several())
+    first, second, third = (image.astype(int) for image in run.images)
+    assert min(np.abs(first - second).max(), np.abs(first - third).max()) > 8
+    return run
+
+
+@pytest.mark.parametrize(
+    ("nodes", "at_once", "said"),
+    [
+        ((), 1, "this process does one thing at a time"),
+        (("6", "8", "10"), 1, "enlarged on the worker 'worker', while the next was sampled"),
+        (("10",), 2, "Decoded in this process, enlarged on the worker 'worker', while the next"),
+    ],
+    ids=["here", "all", "upscaler, in twos"],
+)
+def test_a_pipeline_makes_the_pictures_of_the_nodes_it_stands_for_in_order(
+    server: ComfyServer, three: servers.Run, nodes: tuple[str, ...], at_once: int, said: str
+) -> None:
+    run = server.run(pipelined(*nodes, at_once=at_once))
+    assert len(run.images) == 3
+    assert difference(run, three) <= 1
+    assert said in run.said("40")
+
+
+def test_a_pipeline_that_was_stopped_goes_on_from_there_also_after_its_worker_died(
+    server: ComfyServer,
+) -> None:
+    workflow = pipelined("6", steps=8)
+    prompt = queued_until_progress(server, workflow, 0.5)
+    server.client.post("/interrupt", b"", "application/json")
+    with pytest.raises(WorkflowError, match="error"):
+        server.client.wait(prompt, servers.RUN_SECONDS)
+    assert "Pipeline: stopped after" in server.log
+    os.kill(report(server)["process"], signal.SIGKILL)
+    run = server.run(workflow)
+    assert re.search("[12] pictures were kept from the run before", run.said("40"))
+    assert difference(run, server.run(several(steps=8))) <= 1
 
 
 def test_the_report_tells_of_the_worker(server: ComfyServer) -> None:

@@ -77,7 +77,10 @@ def test_an_upscaler_is_measured_with_it_and_computes_the_same(
         assert torch.allclose(run(network, side), picture, atol=1e-4)
 
 
-def test_without_measuring_it_is_applied_where_it_was_asked_for() -> None:
+def test_without_measuring_it_is_applied_where_it_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(networks.host, "check_interrupted", lambda: None)
     network = upscalers.compact().model
     wanted = run(network, 40)
     wishes = Wishes(backend="ipex", verify=False, fold=False)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,16 +15,20 @@ from comfyui_ipex.launcher.bundle import (
     demanded,
     finds_libcuda,
     read_bundle,
+    worker_setting,
 )
 from comfyui_ipex.launcher.errors import SetupError
 from comfyui_ipex.xpu_runtime import hardware
 from comfyui_ipex.xpu_runtime.priority import DeviceConflictError, HostArguments
+from comfyui_ipex.xpu_runtime.worker_plan import WorkerPlan, asked_for
 
 CUDA = Backend("/store/cuda/bin/python3", "2.9.0+cu")
 XPU = Backend("/store/xpu/bin/python3", "2.8.0+xpu")
 CPU = Backend("/store/cpu/bin/python3", "2.9.0+cpu")
 
 BOTH = {"cuda": CUDA, "xpu": XPU}
+
+ARC = WorkerPlan("arc", "xpu", (XPU.python,))
 
 NO_ARGUMENTS = HostArguments()
 FORCE_XPU = HostArguments(force_intel_xpu=True)
@@ -250,6 +255,15 @@ def test_a_bundle_is_read_as_it_was_written(tmp_path: Path) -> None:
         "paths": "/paths.json",
         "nodes": ["comfyui-ipex"],
         "backends": {"xpu": {"python": XPU.python, "torch": XPU.torch}},
+        "workers": {"arc": {"kind": "xpu", "python": XPU.python}},
     }
     (tmp_path / "bundle.json").write_text(json.dumps(stated))
-    assert read_bundle(tmp_path / "bundle.json") == bundle({"xpu": XPU})
+    assert read_bundle(tmp_path / "bundle.json") == replace(bundle({"xpu": XPU}), workers=(ARC,))
+
+
+def test_comfyui_is_told_the_bundles_workers_unless_the_user_names_others() -> None:
+    spaced = WorkerPlan("two", "cpu", ("/my pythons/bin/python",))
+    held = replace(bundle(BOTH), workers=(ARC, spaced))
+    assert asked_for(worker_setting(held, {})) == (ARC, spaced)
+    assert worker_setting(held, {"COMFYUI_IPEX_WORKERS": ""}) == {}
+    assert worker_setting(bundle(BOTH), {}) == {}

@@ -3,36 +3,15 @@
 import base64
 import binascii
 import json
-import os
 import re
 from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
-from nix_bundle import HOME, NIXOS, Workspace
+from module_cases import MERGED, MODULE_SYSTEM
+from nix_bundle import Workspace
 
 SOURCES = json.loads((REPOSITORY / "nix" / "sources.json").read_text(encoding="utf-8"))
-
-EXAMPLE = "./nix/tests/two-instances.nix"
-
-MODULE_SYSTEM = "import ./nix/tests/module-system.nix { inherit lib; }"
-
-MERGED = {
-    "imported": ["deeper", "deep", "two", "one"],
-    "order": ["first", "middle", "last"],
-    "strongest": "forced",
-    "default": "weak",
-    "conditional": {"kept": 1},
-    "instances": {
-        "a": {"name": "a", "port": 1, "twice": 2},
-        "b": {"name": "b", "port": 7, "twice": 14},
-    },
-    "call": [4, 3],
-    "either": "text",
-    "nothing": None,
-}
-
-OLLAMA = "{ imports = [ ./nix/modules/ollama-ipex.nix ]; services.ollama-ipex.enable = true; }"
 
 
 def nix_files(folder: Path) -> list[Path]:
@@ -67,7 +46,12 @@ def test_the_flake_shows_its_outputs(workspace: Workspace) -> None:
     )
     system = "x86_64-linux"
     assert set(shown["apps"][system]) >= {"comfyui-cuda", "comfyui-ipex", "comfyui-xpu", "default"}
-    assert set(shown["packages"][system]) >= {"comfyui-src", "comfyui-ipex", "ipex-benchmarks"}
+    assert set(shown["packages"][system]) >= {
+        "comfyui-cuda-worker-xpu",
+        "comfyui-ipex",
+        "comfyui-src",
+        "ipex-benchmarks",
+    }
     assert set(shown["checks"][system]) == {"formatting", "lints", "module", "package", "vm"}
     assert set(shown["nixosModules"]) == {"default", "ollama-ipex"}
     assert shown["homeModules"] and shown["overlays"]["default"] and shown["templates"]["default"]
@@ -85,7 +69,9 @@ def test_checks_that_need_no_network_build(workspace: Workspace) -> None:
     workspace.nix("nix", "build", "--no-link", *wanted, *workspace.overrides)
 
 
-@pytest.mark.parametrize("name", ["comfyui-ipex", "comfyui-cuda", "comfyui-xpu"])
+@pytest.mark.parametrize(
+    "name", ["comfyui-ipex", "comfyui-cuda", "comfyui-xpu", "comfyui-cuda-worker-xpu"]
+)
 def test_each_command_runs_from_the_flake(workspace: Workspace, name: str) -> None:
     flake = f"path:{workspace.project}#{name}"
     printed = workspace.nix("nix", "run", flake, *workspace.overrides, "--", "--help")
@@ -120,15 +106,16 @@ def hashes(value: object) -> list[str]:
 
 def test_every_pin_has_a_hash_of_its_own() -> None:
     found = hashes(SOURCES)
-    assert len(found) == len(set(found)) == 29
+    assert len(found) == len(set(found)) == 30
     for text in found:
         assert_is_sri(text)
 
 
 def test_a_wheels_name_says_its_version() -> None:
-    for group in ("hostWheels", "intelRuntime"):
-        for name, pin in SOURCES[group].items():
+    for group in (SOURCES["hostWheels"], SOURCES["intelRuntime"], {"ray": SOURCES["ray"]}):
+        for name, pin in group.items():
             assert pin["wheel"].startswith(f"{name.replace('-', '_')}-{pin['version']}-")
+    assert SOURCES["ray"]["wheel"].split("-")[2] == f"cp{SOURCES['xpu']['python'].replace('.', '')}"
     for name in ("torch", "torchvision", "triton", "ipex"):
         pin = SOURCES["xpu"][name]
         assert f"-{pin['version']}" in pin["url"]
@@ -139,18 +126,17 @@ def test_the_stubs_module_system_merges_as_nixpkgs_does(workspace: Workspace) ->
     assert workspace.evaluate(MODULE_SYSTEM) == MERGED
 
 
-@pytest.mark.skipif("NIXPKGS_LIB" not in os.environ, reason="NIXPKGS_LIB names no nixpkgs lib")
-def test_nixpkgs_own_lib_merges_so_too(workspace: Workspace) -> None:
-    assert workspace.evaluate(MODULE_SYSTEM, lib=os.environ["NIXPKGS_LIB"]) == MERGED
+def test_the_script_of_the_virtual_machine_is_python(workspace: Workspace) -> None:
+    script = workspace.evaluate("(import ./nix/tests/vm.nix).testScript")
+    compile(script, "testScript", "exec")
 
 
-@pytest.mark.skipif("NIXPKGS_LIB" not in os.environ, reason="NIXPKGS_LIB names no nixpkgs lib")
-@pytest.mark.parametrize("kind", [NIXOS, HOME])
-def test_the_stub_comes_to_the_same_bytes_as_nixpkgs_own_lib(
-    workspace: Workspace, kind: str
-) -> None:
-    modules = [EXAMPLE, OLLAMA] if kind == NIXOS else [EXAMPLE]
-    ours = workspace.configured_text(kind, *modules)
-    theirs = workspace.configured_text(kind, *modules, lib=os.environ["NIXPKGS_LIB"])
-    assert len(ours) > 10_000
-    assert ours == theirs
+def test_the_template_makes_a_machine_of_the_flake(workspace: Workspace) -> None:
+    template = f"path:{workspace.project}/nix/templates/default"
+    own = ("--override-input", "comfyui-ipex", f"path:{workspace.project}")
+    nixpkgs = ("--override-input", "comfyui-ipex/nixpkgs", f"path:{workspace.stub}")
+    services = f"{template}#nixosConfigurations.machine.config.systemd.services"
+    listed = ("--apply", "builtins.attrNames", "--json")
+    offline = ("--no-write-lock-file", "--offline")
+    named = json.loads(workspace.nix("nix", "eval", services, *listed, *own, *nixpkgs, *offline))
+    assert {"comfyui-ipex-arc", "comfyui-ipex-geforce"} < set(named)

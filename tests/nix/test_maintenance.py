@@ -96,13 +96,13 @@ def test_a_backup_holds_user_data_and_a_consistent_database(base: Path, tmp_path
 def test_only_the_newest_backups_of_this_instance_are_kept(base: Path, tmp_path: Path) -> None:
     target = tmp_path / "backup"
     target.mkdir()
-    for name in ("arc-20250101T000000", "arc-20250102T000000", "geforce-20250101T000000"):
+    others = ("arc-2-20250101T000000", "geforce-20250101T000000")
+    for name in ("arc-20250101T000000", "arc-20250102T000000", *others):
         (target / f"{name}.tar.gz").touch()
     assert run("backup", "--keep=2", f"--target={target}", base, "user").returncode == 0
     names = sorted(path.name for path in target.iterdir())
-    assert len(names) == 3
-    assert names[0] == "arc-20250102T000000.tar.gz"
-    assert names[2] == "geforce-20250101T000000.tar.gz"
+    assert len(names) == 4
+    assert {"arc-20250102T000000.tar.gz", *(f"{name}.tar.gz" for name in others)} < set(names)
 
 
 def test_a_backup_that_fails_leaves_the_old_ones_and_no_part(base: Path, tmp_path: Path) -> None:

@@ -204,6 +204,15 @@ def test_two_instances_may_not_share_a_port_or_a_folder(workspace: Workspace, ki
     assert "one and two both use /srv/a" in folders
 
 
+def test_one_instances_archives_may_not_be_taken_for_anothers(workspace: Workspace) -> None:
+    two = """{ services.comfyui-ipex = { enable = true; instances = {
+      one = { dataDir = "/srv/a/comfy"; backup = { enable = true; target = "/srv/b"; }; };
+      two = { port = 1; dataDir = "/srv/c/comfy"; backup = { enable = true; target = "/srv/b"; }; };
+    }; }; }"""
+    (refused,) = workspace.configured(NIXOS, two)["refused"]
+    assert "one and two both save to /srv/b/comfy-*" in refused
+
+
 @pytest.mark.parametrize("opt_in", ["acceptRemote", "openFirewall"])
 def test_listening_everywhere_can_be_meant(workspace: Workspace, opt_in: str) -> None:
     found = workspace.configured(NIXOS, instance(f'listen = [ "0.0.0.0" ]; {opt_in} = true;'))

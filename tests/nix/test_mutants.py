@@ -41,6 +41,7 @@ def test_a_misspelt_setting_of_systemd_is_seen(workspace: Workspace, tmp_path: P
         ("nix/modules/nixos.nix", "tmpfiles.rules =", "tmpfile.rules =", "does not exist"),
         ("nix/modules/nixos.nix", "serviceConfig =", "serviceConfigs =", "does not exist"),
         ("nix/modules/units.nix", "instance.modelsDir;", "instance.modelDir;", "modelDir"),
+        ("nix/modules/instance.nix", "config.workers)", "config.worker)", "worker' missing"),
         ("nix/modules/instance.nix", "types.functionTo (", "types.functionsTo (", "functionsTo"),
     ],
 )
@@ -58,6 +59,7 @@ def test_a_misspelt_option_is_seen(
         ("nix/python/requirements.nix", '"spandrel"', '"spandrell"'),
         ("nix/python/xpu.nix", "final.networkx", "final.networks"),
         ("nix/packages/extension.nix", "ps.controlnet-aux", "ps.controlnetaux"),
+        ("nix/python/requirements.nix", '"ray"', '"rays"'),
     ],
 )
 def test_an_unknown_dependency_is_seen(
@@ -68,7 +70,8 @@ def test_an_unknown_dependency_is_seen(
     with pytest.raises(NixError, match=wrong):
         changed.evaluate(
             "let p = project.comfyui-xpu; t = p.environments.xpu.python.pkgs; "
-            "in [ p.drvPath t.torch.drvPath t.controlnet-aux.drvPath ]"
+            "w = project.comfyui-cuda-worker-xpu; "
+            "in [ p.drvPath t.torch.drvPath t.controlnet-aux.drvPath w.drvPath ]"
         )
 
 
@@ -81,6 +84,7 @@ def test_an_unknown_dependency_is_seen(
         ),
         ("sha256-ZZkiWk6DcU2MM7a/3q+9", "sha256-ZZkiWk6DcU2MM7a/3q+9AA"),
         ("+BK4lZlGYQMIyI6NL266ZluZbGtRyvYTWtmWWzHqJKM=", "+BK4lZlGYQMIyI6NL266Zlu"),
+        ("sha256-f3+yCaLfN18UHo0OEy52", "sha512-f3+yCaLfN18UHo0OEy52"),
     ],
 )
 def test_a_hash_of_another_form_is_seen(
@@ -90,7 +94,7 @@ def test_a_hash_of_another_form_is_seen(
     with pytest.raises(NixError, match="is no hash in SRI form"):
         changed.evaluate(
             "let p = project.comfyui-xpu; t = p.environments.xpu.python.pkgs; "
-            "in [ p.drvPath t.torch.drvPath t.comfyui-embedded-docs.drvPath ]"
+            "in [ p.drvPath t.torch.drvPath t.comfyui-embedded-docs.drvPath t.ray.drvPath ]"
         )
 
 

@@ -4,87 +4,30 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import hosts
-import models
 import numpy as np
 import pytest
 import servers
 import tomllib
-from comfyui_ipex.launcher.folders import child_environment
+from built_servers import BuiltServer
 from comfyui_ipex.launcher.releases import read_version
-from comfyui_ipex.launcher.server import Server, ServerCommand, free_port
 from conftest import REPOSITORY
 from nix_bundle import NixError, Workspace
-from servers import ComfyServer, Configuration
 
 COMMANDS = ("comfyui-ipex", "comfyui-cuda", "comfyui-xpu")
 
 HELP_SECONDS = 60
 
 
-@dataclass(frozen=True)
-class BuiltCommand(ServerCommand):
-    """A bundle's command in the place of a Python and main.py."""
-
-    def argv(self) -> list[str]:
-        """The whole command line."""
-        return [*self.python, "--port", str(self.port), *self.arguments]
-
-
-class BuiltServer(ComfyServer):
-    """A server that a built bundle starts."""
-
-    def __init__(self, program: Path, folder: Path, *arguments: str, emulator: str = "") -> None:
-        folder.mkdir()
-        self.configuration = Configuration("built")
-        paths = folder / "model_paths.yaml"
-        paths.write_text(models.model_paths(models.written()), encoding="utf-8")
-        self.report_file = folder / "emulator.json"
-        base = f"--base-directory={folder / 'base'}"
-        config = f"--extra-model-paths-config={paths}"
-        given = (base, config, "--disable-api-nodes", "--force-fp32", *arguments)
-        command = BuiltCommand((str(program),), folder, folder, free_port(), given)
-        environment = {
-            **child_environment(),
-            "PYTHONPATH": str(Path(__file__).parent.parent),
-            "OMP_NUM_THREADS": "1",
-            "HF_HUB_OFFLINE": "1",
-            "CUDA_VISIBLE_DEVICES": "",
-        }
-        if emulator:
-            prefix = f"-m xpu_emulator {emulator} --report {self.report_file} --"
-            environment["STUB_PYTHON_PREFIX"] = prefix
-        self.log_file = folder / "server.log"
-        self._log: IO[str] = self.log_file.open("w", encoding="utf-8")
-        self.server = Server(command, self._log, environment)
-        self.client = self.server.client
-        try:
-            self.server.wait_ready()
-            self.client.upload_image("photo.png", models.photo())
-        except BaseException:
-            self.close()
-            raise
-
-
-@pytest.fixture(scope="module")
-def on_the_cpu(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BuiltServer]:
-    """The built comfyui-ipex on this machine, where it finds no Intel GPU."""
-    folder = tmp_path_factory.mktemp("built") / "cpu"
-    server = BuiltServer(bundle / "bin" / "comfyui-ipex", folder, "--cpu")
-    yield server
-    server.close()
-
-
 @pytest.fixture(scope="module")
 def on_a_card(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BuiltServer]:
     """The built comfyui-xpu on an emulated card."""
     folder = tmp_path_factory.mktemp("built") / "xpu"
-    program = bundle / "bin" / "comfyui-xpu"
-    server = BuiltServer(program, folder, emulator="--device a770")
+    program = str(bundle / "bin" / "comfyui-xpu")
+    server = BuiltServer((program,), folder, emulator="--device a770")
     yield server
     server.close()
 
@@ -193,7 +136,8 @@ def required(text: str) -> set[str]:
 
 def test_the_pythons_hold_what_comfyui_and_the_extension_ask_for(workspace: Workspace) -> None:
     listed = workspace.evaluate(
-        "import ./nix/python/requirements.nix { withAudio = true; withIpex = false; }"
+        "import ./nix/python/requirements.nix "
+        "{ withAudio = true; withIpex = false; withWorkers = false; }"
     )
     host = workspace.stub / "comfyui" / "requirements.txt"
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))

@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from comfyui_ipex.benchmarks import compare, intervals, words
+from comfyui_ipex.benchmarks import compare, intervals, plots, report, words
 from comfyui_ipex.benchmarks.record import Record
 from comfyui_ipex.benchmarks.result import FAILED, MEASURED, Result, Timing, merged
 
@@ -133,3 +133,23 @@ def test_the_comparison_says_what_differed_and_how_large_the_noise_is() -> None:
     assert "incomplete" not in text
     same = compare.as_markdown(before, before)
     assert "the noise of this machine" in same
+
+
+def test_a_sweeps_plot_says_how_much_even_where_it_is_short() -> None:
+    steps = [
+        Result("sd", f"batch {batch}", "cpu", "fp32", "", "", MEASURED, sweep="a step",
+               batch=batch, seconds=Timing.of([0.5 + 0.1 * batch]), peak_bytes=10_000_000 * batch)
+        for batch in (1, 2)
+    ]  # fmt: skip
+    svg = plots.sweeps("cpu", steps).svg
+    assert svg.count("MiB") >= 2
+    assert svg.count("<svg") == 1
+
+
+def test_tables_have_no_empty_columns_and_long_remarks_are_folded_on_the_page() -> None:
+    whole = record(measured(1, 0.01, 1))
+    whole.results[0].counts["report"] = "x" * 300
+    header, row = report.columns(whole)
+    assert header == ["suite", "case", "dtype", "device", "time", "+-", "remark"]
+    assert len(row) == len(header)
+    assert report.page(whole).count("<details>") == 1

@@ -82,26 +82,40 @@ def test_the_page_needs_nothing_from_outside_and_shows_every_case(finished: Path
         assert result["case"] in finished.with_suffix(".md").read_text(encoding="utf-8")
 
 
-def test_a_run_that_is_ended_half_way_leaves_a_valid_file_with_what_it_had(tmp_path: Path) -> None:
-    path = tmp_path / "ended.json"
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a run that was told to end, and whose output nobody reads any more."""
+    path = tmp_path_factory.mktemp("ended") / "ended.json"
     arguments = ["--device", "cpu", "--quick", "--suite", "tensor", "--passes", "50"]
     process = subprocess.Popen(
         [*COMMAND, *arguments, "--output", str(path.with_suffix(""))],
         env={**child_environment(), "CUDA_VISIBLE_DEVICES": ""},
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
     )
-    deadline = time.monotonic() + 120
+    assert process.stdout is not None
+    process.stdout.close()
+    deadline = time.monotonic() + 300
     while not (path.exists() and json.loads(path.read_text())["results"]):
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.02)
     checked(path)  # while it runs, too
     process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 130
-    data = checked(path)
+    assert process.wait(300) == 128 + signal.SIGTERM
+    return path
+
+
+def test_a_run_that_is_ended_half_way_leaves_a_valid_file_with_what_it_had(ended: Path) -> None:
+    data = checked(ended)
     assert not data["complete"]
     assert data["results"]
-    assert "interrupted" in path.with_suffix(".md").read_text()
+    assert {result["status"] for result in data["results"]} == {"measured"}
+    assert "interrupted" in ended.with_suffix(".md").read_text()
+
+
+def test_a_run_that_is_ended_leaves_its_files_and_no_others(ended: Path) -> None:
+    names = sorted(path.name for path in ended.parent.iterdir())
+    assert names == ["ended.html", "ended.json", "ended.md"]
 
 
 def test_an_interrupt_just_after_a_file_took_its_place_stays_an_interrupt(
@@ -178,10 +192,20 @@ def test_a_failed_write_leaves_the_file_as_it_was(
 
 
 def test_names_that_do_not_exist_are_errors_that_list_what_does() -> None:
-    with pytest.raises(ValueError, match=r"no suite nonsense.*attention, conv"):
+    with pytest.raises(ValueError, match=r"no suite nonsense.*attention, batch, conv"):
         table.named(["nonsense"])
     with pytest.raises(ValueError, match="no dtype fp7"):
         cli.plan_of(cli.parser().parse_args(["--dtype", "fp7"]))
+    with pytest.raises(ValueError, match="no device gpu"):
+        cli.plan_of(cli.parser().parse_args(["--device", "cpu,gpu"]))
+    with pytest.raises(ValueError, match="--passes is 0"):
+        cli.plan_of(cli.parser().parse_args(["--device", "cpu", "--passes", "0"]))
+
+
+def test_a_run_in_which_nothing_or_no_case_could_be_measured_has_failed(tmp_path: Path) -> None:
+    wanted = ["--device", "cpu", "--quick", "--output", str(tmp_path / "none")]
+    assert "Nothing was measured" in run(*wanted, "--suite", "tensor", "--case", "no", status=2)
+    run(*wanted, "--suite", "sd", status=1)
 
 
 def test_every_suite_of_the_table_has_cases_with_names_that_the_command_line_can_say() -> None:

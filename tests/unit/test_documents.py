@@ -1,5 +1,6 @@
 """Documents: links lead somewhere, pictures are there and small, nothing is left out."""
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -34,7 +35,27 @@ SECTIONS = (
     "Licence",
 )
 
-COMPLAINTS = 15
+COMPLAINTS = {
+    "it does not start": "Torch not compiled with CUDA enabled",
+    "out of memory": "UR_RESULT_ERROR_OUT_OF_DEVICE_MEMORY",
+    "large allocations": "can NOT allocate memory block with size larger than 4GB",
+    "a lost card": "UR_RESULT_ERROR_DEVICE_LOST",
+    "black pictures": "invalid value encountered in cast",
+    "nodes for CUDA": "Expected all tensors to be on the same device",
+    "fp64": "Required aspect fp64 is not supported on the device",
+    "slow integrated GPUs": "0.3.46 to 0.3.50",
+    "fp8": "not implemented for 'Float8_e4m3fn'",
+    "IPEX of another version": "Intel(R) Extension for PyTorch* needs to work with PyTorch",
+    "another card": "--default-device",
+    "operators that are missing": "is not currently implemented for the XPU device",
+    "memory of the computer": "grows with each run",
+    "slower with a new version": "slower with a new ComfyUI",
+    "torch.compile": "Cannot find a working triton installation",
+}
+"""The commonest complaints of people with Intel GPUs, and what of each they read or see."""
+
+OTHER_NODES = json.loads((REPOSITORY / "tests" / "other_nodes.json").read_text(encoding="utf-8"))
+"""By pack and version, the ids of the nodes that docs/migration.md leads from."""
 
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 
@@ -119,12 +140,23 @@ def test_the_readme_has_its_sections_in_their_order_and_every_node() -> None:
         assert f"(web/docs/{name}.md)" in README, f"README.md does not link the page of {name}"
 
 
-def test_troubleshooting_answers_the_commonest_complaints() -> None:
-    text = (REPOSITORY / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
-    rows = [line for line in text.splitlines() if line.startswith("| ")]
-    answers = [row for row in rows if not row.startswith(("| You see", "| ---"))]
-    assert len(answers) >= COMPLAINTS
-    assert all(row.count(" | ") == 2 for row in answers)
+def first_column(document: str) -> list[str]:
+    """The first cell of each row of a document's tables."""
+    text = (REPOSITORY / "docs" / document).read_text(encoding="utf-8")
+    return [line.split(" | ")[0] for line in text.splitlines() if line.startswith("| ")]
+
+
+@pytest.mark.parametrize("text", COMPLAINTS.values(), ids=COMPLAINTS)
+def test_troubleshooting_answers_the_commonest_complaints(text: str) -> None:
+    assert [cell for cell in first_column("troubleshooting.md") if text in cell]
+
+
+@pytest.mark.parametrize("pack", OTHER_NODES)
+def test_the_migration_tables_have_a_row_for_every_node(pack: str) -> None:
+    """A row may name several by an ellipsis for a part of the name."""
+    written = re.findall(r"`([^`]+)`", "\n".join(first_column("migration.md")))
+    known = re.compile("|".join(re.escape(name).replace(r"\.\.\.", ".+") for name in written))
+    assert not {name for name in OTHER_NODES[pack] if not known.fullmatch(name)}
 
 
 def test_icon_and_banner_have_the_registrys_shapes_and_names() -> None:

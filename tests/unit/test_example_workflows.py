@@ -19,6 +19,11 @@ def is_widget(kind: Any) -> bool:
     return isinstance(kind, list) or kind in WIDGETS
 
 
+def seed_of(options: Any) -> bool:
+    """Whether the page puts a widget of its own behind this one: what comes after a run."""
+    return bool(options.get("control_after_generate"))
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_has_the_sockets_and_widgets_of_our_nodes(
     path: Path, monkeypatch: pytest.MonkeyPatch
@@ -31,8 +36,12 @@ def test_an_example_has_the_sockets_and_widgets_of_our_nodes(
         cls = nodes.NODE_CLASS_MAPPINGS[node["type"]]
         names = [value for value in node["widgets_values"] if isinstance(value, str)]
         monkeypatch.setattr(host, "model_names", lambda folder, names=names: names)
+        for listed in ("sampler_names", "scheduler_names"):
+            monkeypatch.setattr(host, listed, lambda names=names: names)
         inputs = [pair for group in cls.INPUT_TYPES().values() for pair in group.items()]
         widgets = [spec for _, spec in inputs if is_widget(spec[0])]
+        for at in [at for at, (_, options) in enumerate(widgets) if seed_of(options)]:
+            widgets.insert(at + 1, (["fixed"], {}))
         assert len(node["widgets_values"]) == len(widgets)
         for value, (kind, options) in zip(node["widgets_values"], widgets, strict=True):
             if isinstance(kind, list):

@@ -81,6 +81,25 @@ def test_a_file_of_unknown_size_ends_somewhere(
     assert leftovers(tmp_path) == []
 
 
+def test_a_server_that_sends_a_little_at_a_time_can_be_left(
+    server: hub.Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "CHUNK", 1 << 20)
+    monkeypatch.setattr(download, "WAIT", 0.05)
+    server.pause = 0.02
+
+    class StoppedError(Exception):
+        """The user has pressed the button."""
+
+    def stop(done: int, total: int | None) -> None:
+        if 0 < done < len(DATA):
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        fetch(source(server), tmp_path / "net.pth", stop)
+    assert not (tmp_path / "net.pth").exists()
+
+
 def test_bytes_with_another_digest_are_deleted(server: hub.Hub, tmp_path: Path) -> None:
     server.data, server.states = bytes(len(DATA)), False
     with pytest.raises(DownloadError, match="another file: its sha256"):

@@ -10,6 +10,7 @@ from typing import Any
 import hostile_files
 import pytest
 import torch
+from comfyui_ipex.nodes.inference import archives
 from comfyui_ipex.nodes.inference.weight_files import (
     WeightFileError,
     load_state_dict,
@@ -123,6 +124,11 @@ REACHING = {
     "hidden": '    getattr(torch, "save")(x, "{mark}")\n',
     "from_file": '    y = torch.from_file("{mark}", True, 4)\n',
     "library": '    y = ops.c10d.barrier(x, "{mark}")\n',
+    "operator": '    ops.aten.save(x, "{mark}")\n',
+    "alias": '    t = torch\n    t.save(x, "{mark}")\n',
+    "behind a string": '    y = ("#", torch.save(x, "{mark}"))\n',
+    "spread behind a string": '    y = ("#", torch. # "\n    save(x, "{mark}"))\n',
+    "escaped": '    getattr(torch, "sa\\166e")(x, "{mark}")\n',
 }
 
 
@@ -140,6 +146,60 @@ def test_a_program_that_reaches_files_is_refused_before_it_is_loaded(
     assert not mark.exists()
     path.write_bytes(program(""))
     assert float(load_torchscript(path)(torch.ones(1))) == 1
+
+
+def renamed(data: bytes, name: str, other: str) -> bytes:
+    """The archive with another name for its members that are called `name`, of the same length."""
+    assert name in data.decode("latin-1")
+    return data.replace(name.encode(), other.encode())
+
+
+def two_programs(mark: Path, apart: bool) -> bytes:
+    """An archive in which Python's zipfile finds a harmless program, and torch one that is not.
+
+    `apart`: there are two tables of contents, else one that lists the program's file twice.
+    """
+    bad = program(f'    torch.save(x, "{mark}")\n')
+    with zipfile.ZipFile(io.BytesIO(bad)) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    (name,) = (name for name in parts if name.endswith(".py"))
+    good = parts | {name: parts[name].replace(b"torch.save", b"torch.mul_")}
+    if apart:  # the end says where the first table begins: zipfile looks right before the end
+        return hostile_files.zipped(parts)[:-22] + hostile_files.zipped(good)
+    buffer = io.BytesIO(hostile_files.zipped(parts))
+    with zipfile.ZipFile(buffer, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr(name, good[name])
+    return buffer.getvalue()
+
+
+TWOFACED: dict[str, Callable[[Path], bytes]] = {
+    "two tables": lambda mark: two_programs(mark, apart=True),
+    "a name twice": lambda mark: two_programs(mark, apart=False),
+    # torch does not tell small from capital letters
+    "capitals": lambda mark: renamed(
+        program(f'    torch.save(x, "{mark}")\n'), "/code/__torch__", "/CODE/__Torch__"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TWOFACED)
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_what_is_checked_is_what_torch_reads(tmp_path: Path, name: str) -> None:
+    path, mark = tmp_path / "net.pt", tmp_path / "mark"
+    path.write_bytes(TWOFACED[name](mark))
+    with pytest.raises(WeightFileError, match=r"net\.pt cannot be used"):
+        load_torchscript(path)(torch.ones(1))
+    assert not mark.exists()
+
+
+def test_archives_with_the_figures_of_large_files_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "net.pt"
+    path.write_bytes(hostile_files.zipped({f"x/{number}": b"" for number in range(1 << 16)}))
+    assert path.read_bytes()[-42:].startswith(b"PK\6\7")
+    archives.check_program(path)
+    path.write_bytes(path.read_bytes() + b"\0")
+    with pytest.raises(archives.ArchiveError, match="damaged or incomplete"):
+        archives.check_program(path)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit")

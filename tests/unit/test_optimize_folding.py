@@ -1,5 +1,7 @@
 """BatchNorm folded into convolutions, and networks of upscalers that are changed for good."""
 
+from typing import Any
+
 import networks as upscalers
 import pytest
 import torch
@@ -81,7 +83,10 @@ def test_a_network_is_folded_and_says_what_was_measured_and_skipped(
     assert kept == is_channels_last(network)
 
 
-def test_without_verify_what_is_on_is_applied_and_auto_is_not() -> None:
+def test_without_verify_what_is_on_is_applied_and_auto_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(networks.host, "check_interrupted", lambda: None)
     network = upscalers.compact().model
     report = networks.optimize(network, CPU, Wishes(verify=False, fold=False), run)
     assert "is decided by measuring" in report.text
@@ -100,3 +105,26 @@ def test_a_way_that_breaks_is_dropped_with_its_reason(monkeypatch: pytest.Monkey
     report = networks.optimize(upscalers.compact().model, CPU, Wishes(), run, (16, 24))
     assert "channels_last, 16x16: RuntimeError: no such layout" in report.text
     assert "Kept: as found." in report.text
+
+
+def test_without_verify_all_that_is_on_is_applied_but_what_breaks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def breaks(*_: Any, **__: Any) -> None:
+        raise RuntimeError("backend='inductor' raised:\nno compiler")
+
+    monkeypatch.setattr(networks.host, "check_interrupted", lambda: None)
+    monkeypatch.setattr(networks, "no_compiler", lambda device: "")
+    wishes = Wishes(verify=False, fold=False, channels_last="on", compile="full")
+    network = upscalers.compact().model
+    monkeypatch.setattr(nn.Module, "compile", lambda self, dynamic: None)
+    report = networks.optimize(network, CPU, wishes, run, (16, 24))
+    assert "Applied without measuring: channels_last, compiled." in report.text
+    network = upscalers.compact().model
+    monkeypatch.setattr(nn.Module, "compile", breaks)
+    report = networks.optimize(network, CPU, wishes, run, (16, 24))
+    assert "Applied without measuring: channels_last." in report.text
+    assert "Skipped compiled: RuntimeError: backend='inductor' raised: no compiler." in report.text
+    monkeypatch.setattr(networks, "lay_out", breaks)
+    report = networks.optimize(upscalers.compact().model, CPU, wishes, run, (16, 24))
+    assert networks.UNCHANGED in report.text

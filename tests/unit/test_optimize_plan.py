@@ -128,6 +128,26 @@ def test_an_outcome_says_what_was_measured_and_why_something_was_dropped() -> No
     assert "channels_last + blocks: not used: RuntimeError: no compiler" in text
 
 
+def test_an_outcome_that_was_not_measured_has_no_figure() -> None:
+    broke = Tried(FAST, float("inf"), problem="RuntimeError: no compiler")
+    outcome = Outcome((2, 4, 64, 64), torch.float16, 0.0, (broke,), FOUND)
+    assert outcome.lines[0] == "Input 2x4x64x64, float16: not measured; kept: as found."
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("no such layout\nmore", "RuntimeError: no such layout"),
+        ("backend='inductor' raised:\n\nno compiler\n", "backend='inductor' raised: no compiler"),
+        ("", "RuntimeError: no text"),
+        ("x" * 900, "RuntimeError: " + "x" * 200),
+    ],
+)
+def test_a_problem_is_told_in_one_line_that_has_the_cause(text: str, said: str) -> None:
+    assert trial.problem_of(RuntimeError(text)).endswith(said)
+    assert "\n" not in trial.problem_of(RuntimeError(text))
+
+
 def inputs(**options: Any) -> Any:
     options.setdefault("cond_or_uncond", [1, 0])
     x = torch.randn(2, 4, 8, 8)

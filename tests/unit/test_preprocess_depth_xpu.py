@@ -92,6 +92,9 @@ def test_a_hint_is_the_cpus_and_is_made_on_the_card(
     assert counted["h2d"]["bytes"] < 1 << 16, "no pictures"
     assert expected.std() > 0.01
     assert (made.cpu() - expected).abs().max() < 1e-3
+    del made, there
+    network.to("cpu")
+    assert torch.xpu.memory_allocated(0) == 0, "the network left something on the card"
 
 
 def test_people_are_the_cpus_and_no_picture_leaves_the_card(emulated_xpu: Make) -> None:

@@ -25,8 +25,9 @@ LAYERS = {
     "nodes": {"nodes", "xpu_runtime", "benchmarks"},
     "xpu_runtime": {"xpu_runtime"},
     "launcher": {"launcher", "xpu_runtime"},
+    "batch": {"batch", "launcher", "xpu_runtime"},
     "benchmarks": {"benchmarks", "xpu_runtime", "launcher"},
-    "benchmarks/suites": {"benchmarks", "nodes", "xpu_runtime", "launcher"},
+    "benchmarks/suites": {"benchmarks", "nodes", "xpu_runtime", "launcher", "batch"},
 }
 
 

@@ -1,7 +1,9 @@
 """What is installed with the extension is known, and so are the bytes of a release."""
 
+import ast
 import re
 import subprocess
+import sys
 import tarfile
 import time
 from io import BytesIO
@@ -27,6 +29,24 @@ def test_every_package_that_comes_along_is_listed_with_its_licence() -> None:
     missing = [row for row in dependencies.rows() if row not in text]
     assert missing == [], "add them to docs/dependencies.md"
     assert not [row for row in dependencies.rows() if row.endswith("|  |")]
+
+
+def test_the_environment_of_ipex_has_what_every_test_imports() -> None:
+    """`./test --ipex` has not the test tools of the others, but the same conftest.py."""
+    tests = REPOSITORY / "tests"
+    tree = ast.parse((tests / "conftest.py").read_text(encoding="utf-8"))
+    imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    for node in ast.walk(tree):
+        imported |= {one.name for one in node.names} if isinstance(node, ast.Import) else set()
+    names = {str(name).partition(".")[0] for name in imported}
+    own = sys.stdlib_module_names | {path.stem for path in tests.iterdir()}
+    listed, pinned = (
+        set(re.findall(r"^\S+", (tests / file).read_text(encoding="utf-8"), re.MULTILINE))
+        for file in ("ipex/requirements.txt", "requirements.txt")
+    )
+    needed = names - own
+    assert "hypothesis" in needed
+    assert needed <= {line.partition("==")[0] for line in listed & pinned}
 
 
 def committed(folder: Path) -> Path:

@@ -17,7 +17,7 @@ from comfyui_ipex.xpu_runtime import host, placement, workers
 from comfyui_ipex.xpu_runtime.devices import Device, combo, find, is_device_name
 from comfyui_ipex.xpu_runtime.placement.choice import offload_of
 from comfyui_ipex.xpu_runtime.worker_plan import WorkerPlan, planned
-from comfyui_ipex.xpu_runtime.workers import interpreter, keeper, wire, worker
+from comfyui_ipex.xpu_runtime.workers import interpreter, keeper, wire
 from comfyui_ipex.xpu_runtime.workers.errors import Failure, NotOnWorkerError, raised_here
 from conftest import REPOSITORY
 
@@ -161,11 +161,11 @@ def test_quantised_and_sparse_tensors_are_refused_by_name() -> None:
 
 
 def test_large_messages_cross_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "CHUNK_BYTES", 100)
+    monkeypatch.setattr(wire, "CHUNK_BYTES", 100)
     rows = wire.packed([torch.zeros(n, dtype=torch.uint8) for n in (60, 60, 40, 300)]).tensors
-    groups = worker.in_chunks(rows)
+    groups = wire.in_chunks(rows)
     assert [[row[3].nbytes for row in group] for group in groups] == [[60], [60, 40], [300]]
-    assert worker.in_chunks(()) == [[]]
+    assert wire.in_chunks(()) == [[]]
 
 
 def test_memory_that_ran_out_stays_torchs_own_error_and_others_their_kind(
@@ -236,6 +236,12 @@ def test_an_interpreter_is_asked_before_it_is_started() -> None:
     bare = WorkerPlan("worker", "cpu", (sys.executable, "-I", "-S"))
     with pytest.raises(workers.WorkerError, match="does not have the package ray"):
         interpreter.check(bare, "2.60.0")
+
+
+def test_without_bash_no_worker_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(workers.WorkerError, match="bash, which is not in PATH"):
+        interpreter.check(WorkerPlan("worker", "cpu", (sys.executable,)), "2.60.0")
 
 
 def test_ray_is_asked_for_in_one_version_everywhere() -> None:

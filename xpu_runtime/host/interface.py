@@ -2,10 +2,14 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     pass
+
+_STEPS = 1000
 
 
 def server() -> Any | None:
@@ -34,6 +38,27 @@ def progress_bar(total: int) -> Any:
     import comfy.utils
 
     return comfy.utils.ProgressBar(total)
+
+
+@contextmanager
+def part_of_progress(first: float, last: float) -> Iterator[None]:
+    """Every progress bar that is made meanwhile fills this part of the running node's one bar."""
+    import comfy.utils
+
+    told = comfy.utils.PROGRESS_BAR_HOOK
+    if told is None:
+        yield
+        return
+
+    def scaled(done: float, total: float, *preview: Any, **named: Any) -> None:
+        share = first + (last - first) * done / max(total, 1)
+        told(round(_STEPS * share), _STEPS, *preview, **named)
+
+    comfy.utils.set_progress_bar_global_hook(scaled)
+    try:
+        yield
+    finally:
+        comfy.utils.set_progress_bar_global_hook(told)
 
 
 def model_names(folder: str) -> list[str]:

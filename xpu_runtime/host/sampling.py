@@ -1,8 +1,11 @@
 """The steps of the host's diffusion models: where one can be wrapped, and how one is run."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from .interface import node_class
 
 if TYPE_CHECKING:
     import torch
@@ -121,3 +124,50 @@ def run_example_step(patcher: Any, height: int, width: int, batch: int) -> None:
         )
     finally:
         patcher.cleanup()
+
+
+def sampler_names() -> list[str]:
+    """The samplers of KSampler, or none where the host's samplers are not loaded."""
+    return list(getattr(_samplers(), "SAMPLERS", ()))
+
+
+def scheduler_names() -> list[str]:
+    """The schedulers of KSampler, or none where the host's samplers are not loaded."""
+    return list(getattr(_samplers(), "SCHEDULERS", ()))
+
+
+def _samplers() -> Any:
+    # Never imported: who lists nodes with the host has loaded it, and tests do without.
+    return getattr(sys.modules.get("comfy.samplers"), "KSampler", None)
+
+
+def part_of_latent(latent: Mapping[str, Any], first: int, count: int) -> dict[str, Any]:
+    """The host's own part of a LATENT's batch, for which KSampler draws the whole's noise.
+
+    Raises `RuntimeError` where the host's nodes are not loaded.
+    """
+    return dict(_node("LatentFromBatch").frombatch(latent, first, count)[0])
+
+
+def sampled(
+    model: Any,
+    positive: Any,
+    negative: Any,
+    latent: Mapping[str, Any],
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The LATENT that the host's KSampler makes of this one.
+
+    `settings`: seed, steps, cfg, sampler_name, scheduler, denoise. Raises `RuntimeError` where
+    the host's nodes are not loaded.
+    """
+    conditioning = {"positive": positive, "negative": negative}
+    node = _node("KSampler")
+    return dict(node.sample(model=model, latent_image=latent, **conditioning, **settings)[0])
+
+
+def _node(name: str) -> Any:
+    found = node_class(name)
+    if found is None:
+        raise RuntimeError(f"ComfyUI's node {name} is not loaded in this process.")
+    return found()

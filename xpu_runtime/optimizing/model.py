@@ -23,6 +23,10 @@ LATER = (
     "Each size of picture is measured at its first step; XPU Report and the log tell the result."
 )
 
+UNTRIED = (
+    "Where that fails, or the model is loaded partially, steps run as found, and the log says why."
+)
+
 
 @dataclass(frozen=True)
 class Optimized:
@@ -49,7 +53,8 @@ class Optimized:
         elif self.verified:
             lines.append(LATER if self.outcomes else f"To be tried: {tried}. {LATER}")
         else:
-            lines.append(f"Applied without measuring: {self.plan.variants[0].name}.")
+            way = self.plan.variants[0].name
+            lines.append(f"Not measured, as asked: each step will run with {way}. {UNTRIED}")
         return "\n".join([*lines, *(f"Skipped {one.text}." for one in self.plan.skipped)])
 
 

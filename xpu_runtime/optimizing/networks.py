@@ -28,6 +28,8 @@ Run = Callable[[nn.Module, int], Tensor]
 ON_A_WORKER = "It runs on a worker, where nothing is measured: it stays as it was found."
 """The report for what was placed on another process's device."""
 
+UNCHANGED = "Nothing applies: the network stays as it was found."
+
 SIDES = (64, 192)
 """Pixels of the test pictures: what is kept is faster at both, since tiles come in all sizes."""
 
@@ -67,11 +69,29 @@ def optimize(
         lines += _folded(network, before, run, sides[0], skipped)
     ways = _ways(network, device, wishes, skipped)
     if ways and not wishes.verify:
-        ways[0].apply(network)
-        lines.append(f"Applied without measuring: {ways[0].name}.")
+        lines.append(_unmeasured(network, ways, run, sides[0], skipped))
     elif ways:
         lines += _kept(network, device, ways, run, sides)
     return Report(tuple(lines), tuple(skipped))
+
+
+def _unmeasured(
+    network: nn.Module, ways: list[Way], run: Run, side: int, skipped: list[Skipped]
+) -> str:
+    """Apply each way with which a copy runs, one upon the other."""
+    applied = []
+    for way in ways:
+        host.check_interrupted()
+        trying = copy.deepcopy(network)
+        try:
+            way.apply(trying)
+            run(trying, side)
+        except TROUBLE as error:
+            skipped.append(Skipped(way.name, trial.problem_of(error)))
+            continue
+        way.apply(network)
+        applied.append(way.name)
+    return f"Applied without measuring: {', '.join(applied)}." if applied else UNCHANGED
 
 
 def _dtype(network: nn.Module) -> torch.dtype:
@@ -194,8 +214,6 @@ def _measured(
             if found[-1] > trial.LONG_STEP:
                 break
     except TROUBLE as error:
-        text = str(error).strip().splitlines() or [""]
-        problem = f"{type(error).__name__}: {text[0][:200]}"
-        return 1.0, Tried(Variant(), float("inf"), problem=problem)
+        return 1.0, Tried(Variant(), float("inf"), problem=trial.problem_of(error))
     error = trial.error_of(result, reference)
     return min(found), Tried(Variant(), min(own), error, preparing)

@@ -157,7 +157,7 @@ class _Step:
             return self.run(FOUND)
 
     def _give_up(self, variant: Variant, error: Exception) -> None:
-        problem = _problem(error)
+        problem = trial.problem_of(error)
         if variant.graph:
             self.state.troubles[self.flat.key] = problem
         else:
@@ -237,16 +237,10 @@ class _Step:
                     times.append(trial.timed(lambda: self.run(FOUND), self.device)[0])
                     self.run(variant)
         except TROUBLE as error:
-            return Tried(variant, float("inf"), problem=_problem(error))
+            return Tried(variant, float("inf"), problem=trial.problem_of(error))
         error = trial.error_of(result, reference)
         return Tried(variant, min(own), error, max(0.0, preparing - min(own)))
 
     def _drop_others(self, kept: Variant) -> None:
         for key in [key for key in self.state.graphs if key[1] != kept]:
             del self.state.graphs[key]
-
-
-def _problem(error: Exception) -> str:
-    """The first line of an error, with its class."""
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0][:200] if text else 'no text'}"

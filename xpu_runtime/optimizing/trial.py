@@ -47,7 +47,7 @@ class Outcome:
     """Of the model's input."""
     dtype: torch.dtype
     found: float
-    """Seconds of a step as found."""
+    """Seconds of a step as found; 0.0 if none was measured."""
     tried: tuple[Tried, ...]
     kept: Variant
 
@@ -56,7 +56,8 @@ class Outcome:
         """In words, with the figures."""
         name = str(self.dtype).removeprefix("torch.")
         shape = "x".join(map(str, self.size))
-        first = f"Input {shape}, {name}: {_ms(self.found)} a step as found; kept: {self.kept.name}."
+        measured = f"{_ms(self.found)} a step as found" if self.found else "not measured"
+        first = f"Input {shape}, {name}: {measured}; kept: {self.kept.name}."
         return (first, *(self._line(one) for one in self.tried))
 
     def _line(self, one: Tried) -> str:
@@ -73,6 +74,14 @@ class Outcome:
 def limit(dtype: torch.dtype) -> float:
     """The largest error of a model that computes in `dtype`."""
     return TOLERANCE.get(dtype, TOLERANCE[torch.float16])
+
+
+def problem_of(error: Exception) -> str:
+    """The first line of an error that says something, with its class."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no text"]
+    # torch's compiler writes "backend='inductor' raised:", and the cause below.
+    text = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    return f"{type(error).__name__}: {text[:200]}"
 
 
 def _ms(seconds: float) -> str:

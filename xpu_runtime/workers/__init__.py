@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from ..devices import Device
 from ..log import LOGGER
 from ..worker_plan import asked_for
+from .calls import Pending, Resident
 from .errors import NotOnWorkerError, WorkerError
-from .worker import Resident, Worker
+from .worker import Worker
 
 _workers: dict[str, Worker] = {}
 """Those that could be started, by name."""
@@ -76,6 +77,7 @@ def place_of(name: str) -> Place:
 
 __all__ = [
     "NotOnWorkerError",
+    "Pending",
     "Place",
     "Resident",
     "Worker",

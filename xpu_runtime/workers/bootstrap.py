@@ -18,9 +18,17 @@ class WorkerActor:
     """Loads ComfyUI and this extension in the worker's process, and passes calls on."""
 
     def __init__(self, setup: dict[str, Any]) -> None:
-        """`setup`: "extension" and "tree" are folders, the rest is for `serving.Serving`."""
+        """`setup`: "extension" and "tree" are folders, "threads" is the host's OMP_NUM_THREADS.
+
+        The rest is for `serving.Serving`.
+        """
         os.chdir(setup["tree"])
         sys.path.insert(0, setup["tree"])
+        # Ray has set it to 1 for this call, in which torch is imported: then everything that is
+        # computed on the processor would have one core.
+        os.environ.pop("OMP_NUM_THREADS", None)
+        if setup["threads"]:
+            os.environ["OMP_NUM_THREADS"] = setup["threads"]
         # The host parses the command line when it is imported, and this one is Ray's.
         sys.argv = ["main.py"]
         package = types.ModuleType(PACKAGE)
@@ -59,6 +67,6 @@ class WorkerActor:
         done, total = self._serving.progress
         return int(done), int(total)
 
-    def interrupt(self) -> None:
-        """Have the running call stop at its next chance."""
-        self._serving.interrupt()
+    def abandon(self, ticket: str) -> None:
+        """Leave out the call of this name, or have it stop at its next chance."""
+        self._serving.abandon(ticket)

@@ -37,6 +37,7 @@ _MOST_WORKERS = 1000
 
 _lock = threading.Lock()
 _ray: Any = None
+_failure: WorkerError | None = None
 _folder = ""
 _keeper: Any = None
 
@@ -44,12 +45,19 @@ _keeper: Any = None
 def running() -> Any:
     """Ray's module, connected to this process's own cluster, which is started the first time.
 
-    Raises `WorkerError` if Ray is not installed or cannot be started.
+    Raises `WorkerError` if Ray is not installed or cannot be started; then it is not tried again,
+    because it has been imported with settings that belong to what failed.
     """
-    global _ray
+    global _ray, _failure
     with _lock:
+        if _failure is not None:
+            raise _failure
         if _ray is None:
-            _ray = _in_a_lasting_thread(_started)
+            try:
+                _ray = _in_a_lasting_thread(_started)
+            except WorkerError as error:
+                _failure = error
+                raise
     return _ray
 
 
@@ -78,8 +86,11 @@ def _started() -> Any:
                 _node_ip_address="127.0.0.1",
                 _temp_dir=os.path.join(_folder, "ray"),
             )
-        except (RuntimeError, ConnectionError, OSError, TimeoutError, ValueError) as error:
-            raise WorkerError(f"Ray could not be started for workers: {error}") from error
+        except Exception as error:  # Ray raises no better one where a machine is slow
+            raise WorkerError(
+                f"Ray could not be started for workers: {error} ComfyUI goes on without them. "
+                "Start it again when the machine is less busy."
+            ) from error
     return ray
 
 

@@ -4,11 +4,14 @@ from typing import Any
 
 from .. import host
 from . import Place, Resident, served
+from .calls import Residents
 from .errors import NotOnWorkerError
 from .wire import SentNetwork
 
 # What the host's ControlNets read of their network without running it.
 _PLAIN = (bool, int, float, str, tuple, type(None))
+
+_RESIDENTS = Residents()
 
 
 class WorkerNetwork:
@@ -48,8 +51,11 @@ def on_worker(control: Any, place: Place, offload: str) -> Any:
     """A copy of `control`, whose network runs in a worker. The network is sent now."""
     placed = control.copy()
     network = control.control_model_wrapped.model
-    resident = Resident(
-        place.worker, served.controlnet, SentNetwork(network), place.device, offload
+    what = (place.device, offload)
+    resident = _RESIDENTS.shared(
+        network,
+        (place.worker.plan.name, *what),
+        lambda: Resident(place.worker, served.controlnet, SentNetwork(network), *what),
     )
     placed.manual_cast_dtype = place.worker.call(served.casts_to, resident)
     placed.control_model = WorkerNetwork(control, resident)

@@ -1,10 +1,15 @@
 """What goes wrong between this process and a worker, as a user reads it."""
 
 import builtins
+import shlex
 from dataclasses import dataclass
 
 from .. import host
-from ..errors import is_out_of_memory
+from ..errors import is_device_lost, is_out_of_memory
+from ..worker_plan import WorkerPlan
+
+LOST = "lost"
+"""The nature of an error after which a worker's process cannot use its card any more."""
 
 # Kinds of errors that may be raised with a text alone; others are raised as their nearest base.
 _PLAIN = (
@@ -49,7 +54,7 @@ class Failure:
     """An error that a call met in a worker."""
 
     nature: str
-    """ "memory", "interrupt" or "error"."""
+    """ "memory", "interrupt", `LOST` or "error"."""
     kind: str
     """The nearest of its classes that Python itself has."""
     text: str
@@ -61,6 +66,8 @@ def failure_of(error: BaseException, traceback: str) -> Failure:
     nature = "error"
     if host.is_interruption(error):
         nature = "interrupt"
+    elif is_device_lost(error):
+        nature = LOST
     elif is_out_of_memory(error):
         nature = "memory"
     kinds = (kind.__name__ for kind in type(error).__mro__)
@@ -86,3 +93,30 @@ def raised_here(failure: Failure, where: str) -> BaseException:
         error = getattr(builtins, failure.kind)(text)
     error.__cause__ = RemoteTraceback(f"\n{failure.traceback}")
     return error
+
+
+def did_not_start(plan: WorkerPlan, error: Exception, folder: str) -> str:
+    """For a worker whose process ended before it told its devices; `folder` has its log."""
+    command = shlex.join(plan.command)
+    return (
+        f"The worker {plan.name!r} could not be started: {error}. It needs an "
+        f"interpreter ({command}) of this Python's version with ray, torch for "
+        f"{plan.kind} and ComfyUI's requirements. Its log lies in {folder}."
+    )
+
+
+def ended_twice(plan: WorkerPlan, asked: str, error: Exception) -> str:
+    """For a worker that ended, and ended again when it was asked once more."""
+    return (
+        f"The worker {plan.name!r} ended twice while it was asked for {asked!r}: {error}. Its "
+        "memory or the machine's may have run out, or its device was lost. The next prompt "
+        "starts it again; smaller pictures or another device may help."
+    )
+
+
+def reason_of(error: Exception) -> str:
+    """Why a worker ended, in one line; Ray's own text is long where it does not know."""
+    if "worker process has died" in str(error):
+        return "its process died: killed, or out of the machine's memory, or crashed"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1].rstrip(".") if lines else type(error).__name__

@@ -3,6 +3,7 @@
 import json
 import platform
 import shlex
+import shutil
 import subprocess
 
 from ..worker_plan import WorkerPlan
@@ -28,6 +29,11 @@ def check(plan: WorkerPlan, ray: str) -> None:
     It must have this Python's version and Ray's `ray`, because what crosses is read by both.
     """
     command = shlex.join(plan.command)
+    if shutil.which("bash") is None:
+        raise WorkerError(
+            f"The worker {plan.name!r} cannot be started: Ray starts workers with bash, which is "
+            "not in PATH. Install it, or add its folder to PATH."
+        )
     try:
         done = subprocess.run(
             [*plan.command, "-c", _ASKED],

@@ -6,6 +6,7 @@ from typing import Any
 
 from .. import host
 from . import Place, Resident, served
+from .calls import Residents
 from .errors import NotOnWorkerError
 from .wire import itself
 
@@ -15,6 +16,8 @@ _COMPUTES = ("decode", "decode_tiled", "encode", "encode_tiled")
 _ELSEWHERE = ("first_stage_model", "patcher")
 
 _STATE = "ipex_on_worker"
+
+_RESIDENTS = Residents()
 
 
 def on_worker(vae: Any, place: Place, offload: str) -> Any:
@@ -27,8 +30,12 @@ def on_worker(vae: Any, place: Place, offload: str) -> Any:
     proxy = copy.copy(vae)
     proxy.__class__ = _proxy_class(type(vae))
     keeps_dtype = vae.vae_dtype != host.vae_dtype(vae.device, vae.working_dtypes)
-    sent = _Sent(vae)
-    resident = Resident(place.worker, served.vae, sent, keeps_dtype, place.device, offload)
+    what = (keeps_dtype, place.device, offload)
+    resident = _RESIDENTS.shared(
+        vae,
+        (place.worker.plan.name, *what),
+        lambda: Resident(place.worker, served.vae, _Sent(vae), *what),
+    )
     for name in _ELSEWHERE:
         vars(proxy).pop(name, None)
     vars(proxy)[_STATE] = (vae, resident)
@@ -38,6 +45,11 @@ def on_worker(vae: Any, place: Place, offload: str) -> Any:
 def original(vae: Any) -> Any:
     """What `vae` was before it was placed on a worker."""
     return vars(vae)[_STATE][0] if _STATE in vars(vae) else vae
+
+
+def resident_of(vae: Any) -> Resident | None:
+    """What a worker keeps of `vae`; None if it is no proxy."""
+    return vars(vae)[_STATE][1] if _STATE in vars(vae) else None
 
 
 class _Sent:
@@ -72,6 +84,10 @@ def _proxy_class(base: Any) -> Any:
         def model_size(self) -> int:
             """Bytes of the weights, in the host's copy."""
             return int(original(self).model_size())
+
+        def is_dynamic(self) -> bool:
+            """Newer hosts ask whether this process moves its weights while it runs."""
+            return False
 
     def elsewhere(name: str) -> property:
         def missing(self: Any) -> Any:

@@ -18,6 +18,9 @@ from .. import host
 ROOT = __name__.removesuffix(".xpu_runtime.workers.wire")
 """The name that this copy of the extension was loaded under."""
 
+CHUNK_BYTES = 128 << 20
+"""Tensors cross in calls of about this size, so that shared memory holds no whole model."""
+
 
 @dataclass(frozen=True)
 class Kept:
@@ -84,6 +87,19 @@ def unpacked(plain: tuple[bytes, tuple[Any, ...]], kept: dict[str, Any] | None =
 def size_of(plain: tuple[bytes, tuple[Any, ...]]) -> int:
     """Bytes that cross."""
     return len(plain[0]) + sum(row[3].nbytes for row in plain[1])
+
+
+def in_chunks(rows: tuple[Any, ...]) -> list[list[Any]]:
+    """The rows of a message in groups of about `CHUNK_BYTES`; at least one group."""
+    groups: list[list[Any]] = [[]]
+    size = 0
+    for row in rows:
+        if groups[-1] and size + row[3].nbytes > CHUNK_BYTES:
+            groups.append([])
+            size = 0
+        groups[-1].append(row)
+        size += row[3].nbytes
+    return groups
 
 
 def _pickler_class() -> Any:

@@ -2,10 +2,10 @@
 
 import collections
 import itertools
+import os
 import shlex
 import threading
 import uuid
-import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,12 @@ from ..devices import Device
 from ..log import LOGGER
 from ..worker_plan import SETTING, WorkerPlan
 from . import bootstrap, cluster, interpreter
-from .errors import WorkerError, raised_here
+from .calls import Pending, Resident, Sent, WorkerGoneError
+from .errors import LOST, WorkerError, did_not_start, ended_twice, raised_here, reason_of
 from .keeper import MARK
-from .wire import Kept, packed, unpacked
+from .wire import Kept, in_chunks, packed, unpacked
 
 EXTENSION = Path(__file__).resolve().parents[2]
-
-CHUNK_BYTES = 128 << 20
-"""Tensors cross in calls of about this size, so that shared memory holds no whole model."""
 
 START_SECONDS = 180.0
 
@@ -32,29 +30,8 @@ STOP_SECONDS = 30.0
 
 REPORT_SECONDS = 10.0
 
-
-class WorkerGoneError(Exception):
-    """The worker's process ended while it was asked."""
-
-
-class Resident:
-    """An object that a worker keeps, with what makes it there again after the worker's death.
-
-    Lives in this process; the worker forgets its object when this one is gone.
-    """
-
-    def __init__(self, worker: "Worker", function: Callable[..., Any], *arguments: Any) -> None:
-        """`function` is one of this extension; its answer, made in the worker, is what is kept.
-
-        `arguments` may hold other residents of the same worker.
-        """
-        self.worker = worker
-        self.key = uuid.uuid4().hex
-        self.function = function
-        self.arguments = arguments
-        self.life = 0
-        """The worker's life in which the object was made; 0: in none."""
-        weakref.finalize(self, worker.abandoned.append, self.key)
+CONCURRENCY = 8
+"""Calls that may wait in a worker at a time, with those that only look; one computes."""
 
 
 class Worker:
@@ -68,6 +45,7 @@ class Worker:
         self.process: int | None = None
         self.abandoned: collections.deque[str] = collections.deque()
         """Names of objects that nobody needs any more. Filled by finalizers, at any moment."""
+        self._under_way: dict[str, Sent] = {}
         self._actor: Any = None
         self._lives = itertools.count(1)
         self._life = 0
@@ -83,7 +61,7 @@ class Worker:
                 try:
                     self._begin()
                 except WorkerGoneError as error:
-                    raise WorkerError(self._did_not_start(error)) from error
+                    raise WorkerError(did_not_start(self.plan, error, cluster.folder())) from error
 
     def call(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         """`function(*arguments, **named)` in the worker.
@@ -92,22 +70,60 @@ class Worker:
         must be pure: if the worker dies, it is started again and asked once more. Raises what
         the function raises, the host's interruption, and `WorkerError` if it died twice.
         """
+        return self._asked(function, arguments, named, attempts=2)
+
+    def begin(self, function: Callable[..., Any], *arguments: Any) -> Pending:
+        """`function(*arguments)` in the worker, while this process goes on.
+
+        What is asked later waits in the worker for what was asked before. Raises `WorkerError` if
+        the worker cannot be started; everything else is raised by the answer's `result`.
+        """
         with self._lock:
-            for last in (False, True):
-                self.start()
-                try:
-                    return self._called(function, arguments, named, "")
-                except WorkerGoneError as error:
+            self.start()
+            try:
+                sent = self._sent(function, arguments, {}, "")
+            except WorkerGoneError:
+                self._lost()
+                return Pending(self, None, function, arguments)
+            self._under_way[sent.ticket] = sent
+            return Pending(self, sent, function, arguments)
+
+    def has_answered(self, sent: Sent) -> bool:
+        """Whether a call is done, or its worker has ended."""
+        if sent.life != self._life:
+            return True
+        return bool(cluster.running().wait([sent.reference], timeout=0)[0])
+
+    def finish(self, sent: Sent | None, function: Callable[..., Any], arguments: Any) -> Any:
+        """The answer to a call that was begun: see `Pending.result`."""
+        try:
+            if sent is None or sent.life != self._life:
+                raise WorkerGoneError("it ended before this call")
+            return self._received(sent)
+        except WorkerGoneError as error:
+            with self._lock:
+                if sent is not None and sent.life == self._life:
                     self._lost()
-                    if last:
-                        raise WorkerError(self._ended_twice(function, error)) from error
-                    LOGGER.warning(
-                        "comfyui-ipex: the worker %r ended (%s). It is started again, and the "
-                        "call is repeated once.",
-                        self.plan.name,
-                        error,
-                    )
-        raise AssertionError("unreachable")
+                self._warn(error)
+                return self._asked(function, arguments, {}, attempts=1)
+        finally:
+            if sent is not None:
+                self._under_way.pop(sent.ticket, None)
+
+    def abandon(self, sent: Sent) -> None:
+        """A call that was begun is not wanted any more. Returns when the worker is free of it.
+
+        That is after `STOP_SECONDS` at most, or when the worker has ended.
+        """
+        self._under_way.pop(sent.ticket, None)
+        if sent.life != self._life:
+            return
+        try:
+            self._answer(self._actor.abandon.remote(sent.ticket))
+        except WorkerGoneError:
+            self._lost()
+            return
+        cluster.running().wait([sent.reference], timeout=STOP_SECONDS)
 
     def report(self) -> Any:
         """The worker's own `report_data.Report`, also while a call runs in it.
@@ -144,7 +160,7 @@ class Worker:
         options = ray.remote(bootstrap.WorkerActor).options(
             num_cpus=0,
             resources={cluster.SLOTS: 1},
-            max_concurrency=4,
+            max_concurrency=CONCURRENCY,
             max_restarts=0,
             runtime_env={"py_executable": shlex.join(self.plan.command), "env_vars": settings},
         )
@@ -155,6 +171,7 @@ class Worker:
             "kind": self.plan.kind,
             "arguments": arguments,
             "folders": host.folder_table(),
+            "threads": os.environ.get("OMP_NUM_THREADS", ""),
         }
         self._actor = options.remote(setup)
         self._life = next(self._lives)
@@ -171,15 +188,46 @@ class Worker:
 
     def _lost(self) -> None:
         """Nothing that was kept exists any more."""
+        self._under_way.clear()
         self._actor, self._life, self.process = None, 0, None
 
-    def _called(
+    def _asked(
+        self,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        named: dict[str, Any],
+        attempts: int,
+    ) -> Any:
+        with self._lock:
+            for left in reversed(range(attempts)):
+                self.start()
+                try:
+                    return self._received(self._sent(function, arguments, named, ""))
+                except WorkerGoneError as error:
+                    self._lost()
+                    if not left:
+                        raise WorkerError(
+                            ended_twice(self.plan, function.__name__, error)
+                        ) from error
+                    self._warn(error)
+        raise AssertionError("unreachable")
+
+    def _warn(self, error: WorkerGoneError) -> None:
+        LOGGER.warning(
+            "comfyui-ipex: the worker %r ended (%s). It is started again, and the call is "
+            "repeated once.",
+            self.plan.name,
+            error,
+        )
+
+    def _sent(
         self,
         function: Callable[..., Any],
         arguments: tuple[Any, ...],
         named: dict[str, Any],
         keep: str,
-    ) -> Any:
+    ) -> Sent:
+        """The call, handed over. Its residents are made first."""
         self._drop_abandoned()
         handed = tuple(self._kept(value) for value in arguments)
         message = packed((function, handed, {key: self._kept(v) for key, v in named.items()}))
@@ -187,18 +235,27 @@ class Worker:
         *first, last = in_chunks(message.tensors)
         for rows in first:
             self._answer(self._actor.part.remote(ticket, rows))
-        well, plain = self._watched(self._actor.run.remote(message.pickled, last, ticket, keep))
+        reference = self._actor.run.remote(message.pickled, last, ticket, keep)
+        return Sent(reference, ticket, self._life)
+
+    def _received(self, sent: Sent) -> Any:
+        """The answer. Raises what the function raised, and `WorkerGoneError`."""
+        well, plain = self._watched(sent)
         answer = unpacked(plain)
-        if not well:
-            raise raised_here(answer, self.plan.name)
-        return answer
+        if well:
+            return answer
+        if answer.nature == LOST:
+            # A process cannot use a card again that was reset under it; a new one can.
+            cluster.running().kill(self._actor)
+            raise WorkerGoneError(f"its device was lost: {answer.text}")
+        raise raised_here(answer, self.plan.name)
 
     def _kept(self, value: Any) -> Any:
         """What stands for `value` in a call; a resident is made first if it is not there."""
         if not isinstance(value, Resident):
             return value
         if value.life != self._life:
-            self._called(value.function, value.arguments, {}, value.key)
+            self._received(self._sent(value.function, value.arguments, {}, value.key))
             value.life = self._life
         return Kept(value.key)
 
@@ -206,26 +263,28 @@ class Worker:
         keys = []
         while self.abandoned:
             keys.append(self.abandoned.popleft())
-        if keys:
-            self._answer(self._actor.drop.remote(keys))
+        if not keys:
+            return
+        dropped = self._actor.drop.remote(keys)
+        if not self._under_way:  # else it would wait for what the worker computes now
+            self._answer(dropped)
 
-    def _watched(self, reference: Any) -> Any:
+    def _watched(self, sent: Sent) -> Any:
         """The answer to a call, with its progress shown and the user's interrupt passed on."""
         ray = cluster.running()
         bar, shown = None, (0, 0)
-        while not ray.wait([reference], timeout=POLL_SECONDS)[0]:
+        while not ray.wait([sent.reference], timeout=POLL_SECONDS)[0]:
             try:
                 host.check_interrupted()
             except BaseException:
-                self._answer(self._actor.interrupt.remote())
-                ray.wait([reference], timeout=STOP_SECONDS)
+                self.abandon(sent)
                 raise
             done, total = self._answer(self._actor.progress.remote())
             if total and (done, total) != shown:
                 bar = bar or host.progress_bar(total)
                 bar.update_absolute(done, total)
                 shown = (done, total)
-        return self._answer(reference)
+        return self._answer(sent.reference)
 
     def _answer(self, reference: Any, seconds: float | None = None) -> Any:
         ray = cluster.running()
@@ -236,40 +295,3 @@ class Worker:
             raise WorkerGoneError(f"it did not answer within {seconds:.0f} s") from error
         except ray.exceptions.RayError as error:
             raise WorkerGoneError(reason_of(error)) from error
-
-    def _did_not_start(self, error: WorkerGoneError) -> str:
-        command = shlex.join(self.plan.command)
-        return (
-            f"The worker {self.plan.name!r} could not be started: {error}. It needs an "
-            f"interpreter ({command}) of this Python's version with ray, torch for "
-            f"{self.plan.kind} and ComfyUI's requirements. Its log lies in {cluster.folder()}."
-        )
-
-    def _ended_twice(self, function: Callable[..., Any], error: WorkerGoneError) -> str:
-        return (
-            f"The worker {self.plan.name!r} ended twice while it was asked for "
-            f"{function.__name__!r}: {error}. Its memory or the machine's may have run out, or its "
-            "device was lost. The next prompt starts it again; smaller pictures or another device "
-            "may help."
-        )
-
-
-def reason_of(error: Exception) -> str:
-    """Why a worker ended, in one line; Ray's own text is long where it does not know."""
-    if "worker process has died" in str(error):
-        return "its process died: killed, or out of the machine's memory, or crashed"
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1].rstrip(".") if lines else type(error).__name__
-
-
-def in_chunks(rows: tuple[Any, ...]) -> list[list[Any]]:
-    """The rows of a message in groups of about `CHUNK_BYTES`; at least one group."""
-    groups: list[list[Any]] = [[]]
-    size = 0
-    for row in rows:
-        if groups[-1] and size + row[3].nbytes > CHUNK_BYTES:
-            groups.append([])
-            size = 0
-        groups[-1].append(row)
-        size += row[3].nbytes
-    return groups

@@ -74,6 +74,11 @@ class Zoe(nn.Module):
             block.attn.relative_position_indices = self.indices
         self.network = network_class(f"{_MODELS}.zoedepth.zoedepth_v1:ZoeDepth")(core, **_SETTINGS)
 
+    def _apply(self, *arguments: Any, **named: Any) -> Any:
+        # Whoever moves the weights off a device wants its memory back.
+        self.indices.clear()
+        return super()._apply(*arguments, **named)
+
     def forward(self, pictures: Tensor) -> Tensor:
         """The greater, the farther."""
         self.indices.move(pictures.device)

@@ -110,10 +110,10 @@ def inputs_of(node_id: str) -> dict[str, Any]:
 def over_links(node_id: str) -> None:
     """Widgets' values that another node hands on."""
     for name, row in inputs_of(node_id).items():
-        for value in OVER_LINKS.get(row[0], ()) if isinstance(row[0], str) else ():
+        for value in OVER_LINKS.get(row[0], ()) if isinstance(row[0], str) else NAMES:
             prompt = made(node_id, **{name: ["value", 0]})
-            prompt["value"] = node_prompts.node("Given", value=repr(value))
-            judge(f"{node_id}, {name} = {value!r} over a link", prompt)
+            prompt["value"] = node_prompts.node("Given", value=json.dumps(value))
+            judge(f"{node_id}, {name} = {str(value)[:40]!r} over a link", prompt)
 
 
 class Given:
@@ -121,7 +121,7 @@ class Given:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (the host's name)
-        """What is given, as Python writes it."""
+        """What is given, as JSON, with Python's NaN and Infinity."""
         return {"required": {"value": ("STRING", {"default": "0"})}}
 
     RETURN_TYPES = (node_prompts.AnyType("*"),)
@@ -130,8 +130,7 @@ class Given:
 
     def give(self, value: str) -> tuple[Any]:
         """The value."""
-        plain = {"nan": float("nan"), "inf": float("inf"), "None": None, "True": True}
-        return (plain[value] if value in plain else json.loads(value.replace("'", '"')),)
+        return (json.loads(value),)
 
 
 NAMES = ["../../etc/passwd", "/etc/passwd", "a\0b", "", ".", "x" * 5000, "C:\\x", "mini_esrgan_x2"]

@@ -92,10 +92,11 @@ def observed(answer: dict[str, Any]) -> Iterator[None]:
     before = set(sys.modules)
     process = psutil.Process()
     memory = process.memory_info().rss
-    began = time.perf_counter()
+    began, used = time.perf_counter(), time.process_time()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
         yield
     answer["seconds"] = time.perf_counter() - began
+    answer["processor seconds"] = time.process_time() - used
     answer["bytes"] = process.memory_info().rss - memory
     answer["modules"] = sorted(set(sys.modules) - before)
     answer["printed"] = printed.getvalue()

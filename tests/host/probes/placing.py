@@ -1,6 +1,7 @@
 """A host in this process, with the tests' checkpoints, for probes of placing.
 
-Imported by probes whose arguments are EXTENSION and MODELS, in the host's tree.
+Imported by probes whose arguments are EXTENSION and MODELS, in the host's tree; what follows
+these is the host's.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path.cwd()))
 EXTENSION, MODELS = sys.argv[1], Path(sys.argv[2])
-sys.argv = ["main.py"]
+sys.argv = ["main.py", *sys.argv[3:]]
 import comfy.options  # noqa: E402
 
 comfy.options.enable_args_parsing()
@@ -47,9 +48,11 @@ CONDITIONING = encoded(CLIP), encoded(CLIP, "blurry")
 
 
 @torch.inference_mode()
-def sampled(model: Any, positive: Any = None, negative: Any = None) -> torch.Tensor:
-    """The latent of one step."""
-    latent = {"samples": torch.zeros(1, 4, 8, 8)}
+def sampled(
+    model: Any, positive: Any = None, negative: Any = None, size: tuple[int, int] = (8, 8)
+) -> torch.Tensor:
+    """The latent of one step; `size` is its height and width."""
+    latent = {"samples": torch.zeros(1, 4, *size)}
     conditioning = positive or CONDITIONING[0], negative or CONDITIONING[1]
     result = nodes.common_ksampler(model, 7, 1, 4.0, "euler", "normal", *conditioning, latent)
     return result[0]["samples"]

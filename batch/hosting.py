@@ -1,0 +1,274 @@
+"""One headless host: a ComfyUI server on one device, on the loopback interface, for one batch.
+
+It has output, input, temporary files and a database of its own; models and custom nodes are the
+user's. What a prompt saved is handed over and removed here.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import IO, Any
+
+from ..launcher.client import Client, WorkflowError, raise_if_failed
+from ..launcher.errors import SetupError
+from ..launcher.server import Server, free_port
+from .errors import HostGoneError, JobFailedError
+from .outputs import Output
+from .plans import HostPlan
+
+LEASH = Path(__file__).with_name("leash.py")
+
+LONGEST_POLL_SECONDS = 0.1
+
+SCRATCH = "comfyui-ipex-batch-"
+"""Begins the names of hosts' folders; the process that they belong to follows."""
+
+LOG = "server.log"
+
+FRESH_TRIES = 5
+
+FORGET_SECONDS = 0.3
+
+STOP_SECONDS = 5.0
+
+LOG_BYTES = 2000
+"""How much of the end of a host's log an error shows."""
+
+_UNREACHABLE = (urllib.error.URLError, HTTPException, OSError)
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A file that goes with a prompt."""
+
+    node: str
+    input: str
+    suffix: str
+    data: bytes
+
+
+class Host:
+    """A host that runs one prompt at a time; `start` it first, and again after it was gone."""
+
+    def __init__(self, plan: HostPlan) -> None:
+        self.name = plan.name
+        self._plan = plan
+        self._folder: Path | None = None
+        self._log: IO[str] | None = None
+        self._server: Server | None = None
+        self._lock = threading.Lock()
+        self._stopped = False
+
+    def start(self) -> None:
+        """Start the server and wait until it answers. Raises `HostGoneError`."""
+        self._end()
+        with self._lock:
+            if self._stopped:
+                raise HostGoneError("the batch ends")
+            folder = self._folder = _scratch(Path(self._plan.input))
+            self._log = (folder / LOG).open("w", encoding="utf-8")
+            fcntl.flock(self._log, fcntl.LOCK_EX)
+            before = (sys.executable, "-I", "-S", str(LEASH), str(os.getpid()), str(folder))
+            command = self._plan.command(before, free_port(), _private(folder))
+            environment = _environment(command.environment(), self._plan)
+            server = self._server = Server(command, self._log, environment)
+        try:
+            server.wait_ready()
+            # Another process may have been quicker at taking the port.
+            if str(folder) not in " ".join(
+                server.client.get_json("/system_stats")["system"]["argv"]
+            ):
+                raise HostGoneError("another server took its port")
+        except (SetupError, *_UNREACHABLE) as error:
+            what = error.what if isinstance(error, SetupError) else str(error)
+            raise HostGoneError(f"{what}\n{self._log_tail()}") from error
+
+    def run(self, prompt: Mapping[str, Any], files: Sequence[Sent], timeout: float) -> list[Output]:
+        """What the prompt saved, in the order of its nodes.
+
+        Raises `JobFailedError` if it was refused, failed or saved nothing, and `HostGoneError` if
+        the host ended or did not finish within `timeout` seconds.
+        """
+        server, folder = self._server, self._folder
+        if server is None or folder is None:
+            raise HostGoneError("it does not run")
+        sent = {key: {**node, "inputs": {**node["inputs"]}} for key, node in prompt.items()}
+        written = [_write_input(folder / "input", file, sent) for file in files]
+        try:
+            for _ in range(FRESH_TRIES):
+                record = self._finished(server, sent, timeout)
+                try:
+                    return _collect(record, folder / "output")
+                except FileNotFoundError:
+                    _forget_results(server.client)
+            raise JobFailedError("the host tells of files that are not there")
+        except WorkflowError as error:
+            raise JobFailedError(str(error)) from error
+        except _UNREACHABLE as error:
+            status = server.process.poll()
+            ended = "it does not answer" if status is None else f"it ended with status {status}"
+            raise HostGoneError(f"{ended} ({error})\n{self._log_tail()}") from error
+        finally:
+            for path in written:
+                path.unlink(missing_ok=True)
+
+    def stop(self) -> None:
+        """End the server, also while a prompt runs, and remove its folder."""
+        with self._lock:
+            self._stopped = True
+        self._end()
+
+    def _finished(self, server: Server, prompt: Mapping[str, Any], timeout: float) -> Any:
+        began = time.monotonic()
+        prompt_id = server.client.queue(prompt)
+        while True:
+            record = server.client.history(prompt_id)
+            if record is not None:
+                raise_if_failed(record)
+                return record
+            spent = time.monotonic() - began
+            if spent > timeout:
+                self._end()
+                raise HostGoneError(f"the prompt was not finished after {timeout:.0f} s")
+            time.sleep(min(LONGEST_POLL_SECONDS, max(0.01, spent / 20)))
+
+    def _end(self) -> None:
+        with self._lock:
+            server, self._server = self._server, None
+            folder, self._folder = self._folder, None
+            log, self._log = self._log, None
+        if server is not None:
+            _stop(server)
+        if log is not None:
+            log.close()
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _log_tail(self) -> str:
+        folder = self._folder
+        if folder is None:
+            return ""
+        try:
+            with (folder / LOG).open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_BYTES))
+                return file.read().decode(errors="replace").strip()
+        except FileNotFoundError:
+            return ""  # the host is being stopped
+
+
+def _stop(server: Server) -> None:
+    """Interrupt a server, and have its leash kill it if it stays."""
+    if server.process.poll() is None:
+        server.process.send_signal(signal.SIGINT)
+        try:
+            server.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            server.process.terminate()
+    server.process.wait()
+
+
+def _forget_results(client: Client) -> None:
+    """Have the host forget what it has cached: it names files that were handed over already.
+
+    It does so between prompts, at a moment of its own.
+    """
+    body = json.dumps({"free_memory": True, "unload_models": False}).encode()
+    client.post("/free", body, "application/json")
+    time.sleep(FORGET_SECONDS)
+
+
+def _scratch(inputs: Path) -> Path:
+    """A new folder of a host; the user's inputs are linked into its own."""
+    _remove_stale(Path(tempfile.gettempdir()))
+    folder = Path(tempfile.mkdtemp(prefix=f"{SCRATCH}{os.getpid()}-"))
+    for name in ("input", "output", "temp"):
+        (folder / name).mkdir()
+    for path in inputs.iterdir() if inputs.is_dir() else ():
+        (folder / "input" / path.name).symlink_to(path)
+    return folder
+
+
+def _remove_stale(parent: Path) -> None:
+    """Remove folders of hosts that were killed together with what would have removed them."""
+    for folder in parent.glob(f"{SCRATCH}*"):
+        owner = folder.name.removeprefix(SCRATCH).partition("-")[0]
+        if Path(f"/proc/{owner}").exists():
+            continue
+        try:
+            with (folder / LOG).open("r") as log:
+                # The owner may be in another container.
+                fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            continue
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _private(folder: Path) -> list[str]:
+    return [
+        *("--output-directory", str(folder / "output")),
+        *("--input-directory", str(folder / "input")),
+        *("--temp-directory", str(folder)),
+        *("--database-url", f"sqlite:///{folder / 'comfyui.db'}"),
+    ]
+
+
+def _environment(inherited: dict[str, str], plan: HostPlan) -> dict[str, str]:
+    """A host's environment: no token of the cluster's, and its share of the processors."""
+    kept = {key: value for key, value in inherited.items() if not key.startswith("RAY_")}
+    if plan.threads:
+        kept["OMP_NUM_THREADS"] = str(plan.threads)
+    return kept
+
+
+def _write_input(folder: Path, file: Sent, prompt: dict[str, Any]) -> Path:
+    """Put a file where the host looks for inputs, and its name into the prompt."""
+    path = folder / f"batch-{hashlib.sha256(file.data).hexdigest()[:24]}{file.suffix}"
+    path.write_bytes(file.data)
+    prompt[file.node]["inputs"][file.input] = path.name
+    return path
+
+
+def _collect(record: Mapping[str, Any], folder: Path) -> list[Output]:
+    """The files that a finished prompt saved; files of earlier prompts are removed.
+
+    Raises `JobFailedError` if there are none, `FileNotFoundError` if one is gone.
+    """
+    found = []
+    kept = set()
+    for node in sorted(record["outputs"], key=_as_number):
+        for saved in _saved(record["outputs"][node]):
+            path = folder / saved.get("subfolder", "") / saved["filename"]
+            found.append(Output(node, path.name, path.read_bytes()))
+            kept.add(path)
+    for path in folder.rglob("*"):
+        # The host's cache may name those again, for the next prompt.
+        if path.is_file() and path not in kept:
+            path.unlink()
+    if not found:
+        raise JobFailedError("it saved no file: a node such as Save Image must end the workflow")
+    return found
+
+
+def _saved(output: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """What one node saved, whatever kind of files it calls them."""
+    for rows in output.values():
+        for row in rows if isinstance(rows, list) else ():
+            if isinstance(row, dict) and row.get("type") == "output" and row.get("filename"):
+                yield row
+
+
+def _as_number(node: str) -> tuple[int, str]:
+    return (int(node), "") if node.isdigit() else (1 << 62, node)

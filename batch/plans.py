@@ -1,0 +1,137 @@
+"""How the hosts of this machine are started: one for each device, of any maker."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..launcher.choice import decide
+from ..launcher.environment import Environment
+from ..launcher.errors import SetupError
+from ..launcher.installation import Installation, set_up, worker_environment
+from ..launcher.server import ServerCommand
+from ..xpu_runtime.devices import AUTO, CPU
+from ..xpu_runtime.hardware import Hardware, detect
+
+KINDS = ("cuda", "xpu", CPU)
+
+
+@dataclass(frozen=True)
+class HostPlan:
+    """How the host of one device is started, as plain values that may go to another process."""
+
+    name: str
+    """The device, with "#2" behind it if another host has it too."""
+    python: str
+    """The interpreter, whose torch knows the device."""
+    tree: str
+    base: str
+    """The host's base directory; "" if it is the tree itself."""
+    input: str
+    """The folder with the user's own inputs."""
+    arguments: tuple[str, ...]
+    setting: str
+    """COMFYUI_IPEX_DEVICE."""
+    threads: int = 0
+    """Threads of torch on the CPU; 0 leaves that to torch."""
+
+    @property
+    def device(self) -> str:
+        """The device alone."""
+        return self.name.partition("#")[0]
+
+    def command(self, before: Sequence[str], port: int, more: Sequence[str]) -> ServerCommand:
+        """Its command line: `before` stands before the interpreter, `more` at the end."""
+        return ServerCommand(
+            (*before, self.python),
+            Path(self.tree),
+            Path(self.base) if self.base else None,
+            port,
+            (*self.arguments, *more),
+            self.setting,
+        )
+
+
+def plans(version: str, devices: str, arguments: Sequence[str]) -> list[HostPlan]:
+    """A plan for each device that `devices` names with commas; "" means every GPU, else the CPU.
+
+    "cuda" and "xpu" alone mean all cards of that maker. `arguments` are ComfyUI's own. Raises
+    `SetupError`.
+    """
+    installation = set_up(version, AUTO, os.environ)
+    hardware = detect()
+    found: list[HostPlan] = []
+    asked = [name.strip() for name in devices.split(",") if name.strip()]
+    environments = _environments(installation, hardware, asked)
+    for name in _expanded(asked, environments, hardware):
+        environment = environments[name.partition(":")[0]]
+        decision = decide(name, hardware, environment.probe(hardware))
+        found.append(
+            HostPlan(
+                decision.device,
+                str(environment.python),
+                str(installation.tree.path),
+                str(installation.base or ""),
+                str(installation.base_folder / "input"),
+                (*decision.arguments, *arguments),
+                decision.setting,
+            )
+        )
+    return shared(found, os.cpu_count() or 1, os.environ)
+
+
+def shared(
+    found: Sequence[HostPlan], processors: int, environ: Mapping[str, str]
+) -> list[HostPlan]:
+    """The same plans with names that differ, and the processors shared out between hosts on them.
+
+    OMP_NUM_THREADS in `environ` is left as the user's choice.
+    """
+    on_cpu = sum(plan.device == CPU for plan in found)
+    threads = 0 if environ.get("OMP_NUM_THREADS") or not on_cpu else max(1, processors // on_cpu)
+    counted: dict[str, int] = {}
+    made = []
+    for plan in found:
+        number = counted[plan.name] = counted.get(plan.name, 0) + 1
+        values = {**vars(plan)}
+        values["name"] = plan.name if number == 1 else f"{plan.name}#{number}"
+        values["threads"] = threads if plan.device == CPU else 0
+        made.append(HostPlan(**values))
+    return made
+
+
+def _environments(
+    installation: Installation, hardware: Hardware, asked: Sequence[str]
+) -> dict[str, Environment]:
+    """Which environment's torch knows which kind of device; set up where it is asked for."""
+    main = installation.environment
+    probe = main.probe(hardware)
+    found = {kind: main for kind in KINDS if kind == CPU or getattr(probe, kind)}
+    for name in asked:
+        kind = name.partition(":")[0]
+        if kind not in KINDS:
+            raise SetupError(
+                f"{name!r} names no device.",
+                remedy="Use names such as cpu, cuda:0 and xpu:1, with commas; cuda and xpu alone "
+                "mean all cards of that maker.",
+            )
+        if kind not in found:
+            # No published torch holds both makers'.
+            found[kind] = worker_environment(installation.tree, kind)
+    return found
+
+
+def _expanded(
+    asked: Sequence[str], environments: Mapping[str, Environment], hardware: Hardware
+) -> list[str]:
+    names: list[str] = []
+    for name in asked or [kind for kind in KINDS if kind in environments]:
+        if ":" in name or name == CPU:
+            names.append(name)
+            continue
+        probed = environments[name].probe(hardware).devices
+        # Where there is none, the name itself leads to the error that says why.
+        names += [device for device in probed if device.startswith(name)] or [name]
+    if not asked and len(names) > 1:
+        names.remove(CPU)
+    return names

@@ -1,0 +1,228 @@
+"""Runs jobs over hosts: a thread for each host, which takes jobs from the board until none is left.
+
+Hosts may join while it runs. One that ends is started again; one that does not start, or ends
+several times without a job done between, is left out.
+"""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from .board import Attempt, Board
+from .errors import HostGoneError, JobFailedError
+from .hosting import Sent
+from .jobs import Job
+from .outputs import Output
+
+ENDS_IN_A_ROW = 3
+"""A host that ended so often without a job done between is left out."""
+
+FAILURES_IN_A_ROW = 2
+"""A host that worked and then failed at so many jobs is started anew: its device may be lost."""
+
+LOOK_SECONDS = 3.0
+"""How often new hosts are looked for."""
+
+
+class Member(Protocol):
+    """A host, wherever it runs."""
+
+    name: str
+
+    def start(self) -> None:
+        """Start it, or start it again. Raises `HostGoneError`."""
+
+    def run(self, prompt: Mapping[str, Any], files: Sequence[Sent], timeout: float) -> list[Output]:
+        """Run one prompt. Raises `JobFailedError` and `HostGoneError`."""
+
+    def stop(self) -> None:
+        """End it, also while it starts or runs."""
+
+
+class Watcher(Protocol):
+    """Who is told what happens; but for `keep`, calls come one at a time."""
+
+    def keep(self, job: Job, outputs: Sequence[Output]) -> Any:
+        """Put results aside, perhaps of several hosts at once. An `OSError` ends the batch."""
+
+    def done(self, job: Job, kept: Any, host: str, tries: int) -> None:
+        """A job is done, with what `keep` answered. An `OSError` ends the batch."""
+
+    def failed(self, attempt: Attempt) -> None:
+        """A job failed for good."""
+
+    def retried(self, job: Job, host: str, error: str) -> None:
+        """A job failed on a host, and is tried again."""
+
+    def joined(self, host: str) -> None:
+        """A host is ready."""
+
+    def left(self, host: str, error: str) -> None:
+        """A host is out."""
+
+
+class Pool:
+    """One run of a batch."""
+
+    def __init__(
+        self,
+        board: Board,
+        members: Callable[[], Sequence[Member]],
+        watcher: Watcher,
+        timeout: float,
+    ) -> None:
+        """`members` answers those that were not answered before, and is asked again and again.
+
+        `timeout`: seconds that a host may take for one prompt.
+        """
+        self._board = board
+        self._members = members
+        self._watcher = watcher
+        self._timeout = timeout
+        self._changed = threading.Condition()
+        self._threads: dict[str, tuple[Member, threading.Thread]] = {}
+        self._alive = 0
+        """Hosts that start or run."""
+        self._closed = False
+        self._error: BaseException | None = None
+
+    def run(self, patience: float = 0.0) -> None:
+        """Run until no job is left, or no host was there for `patience` seconds.
+
+        Raises what the watcher raised. An interrupt stops every host and goes on.
+        """
+        try:
+            without = 0.0
+            while without <= patience:
+                self._look()
+                with self._changed:
+                    if self._board.finished or self._error is not None:
+                        break
+                    if self._alive:
+                        without = 0.0
+                        self._changed.wait(LOOK_SECONDS)
+                        continue
+                    self._changed.wait(min(LOOK_SECONDS, patience) or 0.01)
+                    without += LOOK_SECONDS
+        finally:
+            self._close()
+        if self._error is not None:
+            raise self._error
+
+    def _look(self) -> None:
+        new = self._members()
+        with self._changed:
+            # All before the first one works: a job that fails there must find the others.
+            for member in new:
+                self._alive += 1
+                self._board.join(member.name)
+        for member in new:
+            thread = threading.Thread(
+                target=self._serve, args=(member,), name=f"host {member.name}", daemon=True
+            )
+            self._threads[member.name] = (member, thread)
+            thread.start()
+
+    def _close(self) -> None:
+        """Stop every host, all at once, and wait for their threads."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        stops = [
+            threading.Thread(target=member.stop, daemon=True)
+            for member, _ in self._threads.values()
+        ]
+        for stop in stops:
+            stop.start()
+        for thread in (*stops, *(thread for _, thread in self._threads.values())):
+            thread.join()
+
+    def _serve(self, member: Member) -> None:
+        """A host's thread."""
+        why = ""
+        try:
+            why = self._start_and_work(member)
+        except BaseException as error:  # noqa: BLE001 (it is raised in the thread of `run`)
+            with self._changed:
+                self._error = self._error or error
+        with self._changed:
+            self._alive -= 1
+            failed = self._board.leave(member.name)
+            if not self._closed:
+                if why:
+                    self._watcher.left(member.name, why)
+                self._tell_failed(failed)
+            self._changed.notify_all()
+
+    def _start_and_work(self, member: Member) -> str:
+        """Serve until nothing is left to do; returns why it was given up before that, or ""."""
+        ends = 0
+        while True:
+            try:
+                member.start()
+                with self._changed:
+                    if self._closed:
+                        return ""
+                    self._watcher.joined(member.name)
+                    self._changed.notify_all()
+                worked = False
+                failures = 0
+                while (attempt := self._take(member.name)) is not None:
+                    done = self._work(member, attempt)
+                    ends = 0
+                    worked = worked or done
+                    failures = 0 if done else failures + 1
+                    if worked and failures == FAILURES_IN_A_ROW:
+                        break
+                else:
+                    return ""
+            except HostGoneError as error:
+                ends += 1
+                if ends >= ENDS_IN_A_ROW or self._closed:
+                    return str(error)
+
+    def _take(self, name: str) -> Attempt | None:
+        with self._changed:
+            while not self._closed and not self._board.finished:
+                attempt = self._board.take(name)
+                if attempt is not None:
+                    return attempt
+                self._changed.wait()
+            return None
+
+    def _work(self, member: Member, attempt: Attempt) -> bool:
+        """Run one job; returns whether it was done."""
+        job = attempt.job
+        try:
+            files = [
+                Sent(target.node, target.input, path.suffix.lower(), path.read_bytes())
+                for target, path in job.files.items()
+            ]
+            outputs = member.run(job.prompt, files, self._timeout)
+        except (JobFailedError, HostGoneError) as error:
+            self._give_back(member.name, job, error)
+            if isinstance(error, HostGoneError):
+                raise
+            return False
+        kept = self._watcher.keep(job, outputs)
+        with self._changed:
+            if self._closed:
+                return True
+            self._watcher.done(job, kept, member.name, len(attempt.tried) + 1)
+            self._board.finish(member.name)
+            self._changed.notify_all()
+        return True
+
+    def _give_back(self, host: str, job: Job, error: Exception) -> None:
+        with self._changed:
+            if self._closed:
+                return
+            failed = self._board.give_back(host, str(error), isinstance(error, HostGoneError))
+            if job not in [attempt.job for attempt in failed]:
+                self._watcher.retried(job, host, str(error))
+            self._tell_failed(failed)
+            self._changed.notify_all()
+
+    def _tell_failed(self, attempts: Sequence[Attempt]) -> None:
+        for attempt in attempts:
+            self._watcher.failed(attempt)

@@ -1,0 +1,164 @@
+"""Independent prompts on two hosts of one thread each, beside one such host.
+
+What is measured is the pool: giving out prompts, waiting for them and collecting what they saved.
+It says nothing where two threads do not have a core each: the conditions in the file tell the load.
+"""
+
+import functools
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ...batch.board import Attempt, Board
+from ...batch.hosting import Host, Sent
+from ...batch.jobs import Job
+from ...batch.outputs import Output
+from ...batch.plans import HostPlan
+from ...batch.pool import Pool
+from ...launcher.installation import link_extension, prepare_base
+from ..case import NO_DTYPE, Case, Place, Side, Trial
+from .sd_models import FAMILIES, Family
+from .startup_servers import DOWN, PROMPT_S, checkpoint, scratch, workflow
+
+JOBS = 8
+"""Prompts of a batch: even, so that two hosts can share them."""
+
+SIDE, STEPS = 64, 4
+
+
+def cases() -> list[Case]:
+    """The suite."""
+    return [
+        Case(
+            "two hosts",
+            f"a batch of {JOBS} txt2img prompts ({SIDE} pixels, {STEPS} steps, tiny UNet) on two "
+            "hosts of one thread, against one of them",
+            _two_hosts,
+            NO_DTYPE,
+            quick=True,
+        )
+    ]
+
+
+class Lasting:
+    """A host that the end of a batch leaves running, for the next sample."""
+
+    def __init__(self, host: Host) -> None:
+        self.name = host.name
+        self._host = host
+
+    def start(self) -> None:
+        """It runs."""
+
+    def run(self, prompt: Mapping[str, Any], files: Sequence[Sent], timeout: float) -> list[Output]:
+        """As the host does."""
+        return self._host.run(prompt, files, timeout)
+
+    def stop(self) -> None:
+        """It goes on."""
+
+
+class Counting:
+    """Counts results; the pool's watcher."""
+
+    def __init__(self) -> None:
+        self.by_host: dict[str, int] = {}
+
+    def keep(self, job: Job, outputs: Sequence[Output]) -> None:
+        """Nothing is kept."""
+
+    def done(self, job: Job, kept: None, host: str, tries: int) -> None:
+        """Count one."""
+        self.by_host[host] = self.by_host.get(host, 0) + 1
+
+    def failed(self, attempt: Attempt) -> None:
+        """Nothing may fail. Raises `RuntimeError`."""
+        raise RuntimeError(attempt.errors[-1])
+
+    def retried(self, job: Job, host: str, error: str) -> None:
+        """Nothing may fail. Raises `RuntimeError`."""
+        raise RuntimeError(error)
+
+    def joined(self, host: str) -> None:
+        """Is no matter of a measurement."""
+
+    def left(self, host: str, error: str) -> None:
+        """Nothing may fail. Raises `RuntimeError`."""
+        raise RuntimeError(error)
+
+
+@functools.cache
+def _hosts(place: Place) -> tuple[Lasting, Lasting]:
+    """Two hosts of one thread that run as long as this process."""
+    if place.tree is None:
+        raise ValueError("This suite needs ComfyUI: name its folder with --tree.")
+    if place.device.type != "cpu":
+        raise ValueError("This suite compares hosts on the CPU: --device cpu.")
+    base = prepare_base(scratch() / "batch", place.tree)
+    link_extension(base)
+    path = checkpoint(_family(), place.tree)
+    (base / "models" / "checkpoints" / path.name).symlink_to(path)
+    made = []
+    for name in ("cpu", "cpu#2"):
+        plan = HostPlan(
+            name,
+            sys.executable,
+            str(place.tree),
+            str(base),
+            str(base / "input"),
+            ("--cpu", "--disable-api-nodes"),
+            "cpu",
+            threads=1,
+        )
+        host = Host(plan)
+        DOWN.callback(host.stop)
+        host.start()
+        made.append(Lasting(host))
+    return made[0], made[1]
+
+
+def _family() -> Family:
+    return next(family for family in FAMILIES if family.name == "tiny")
+
+
+def _jobs() -> list[Job]:
+    made = []
+    for number in range(JOBS):
+        prompt = workflow(_family(), f"{_family().name}.safetensors")
+        prompt["4"]["inputs"] |= {"width": SIDE, "height": SIDE}
+        prompt["5"]["inputs"]["steps"] = STEPS
+        prompt["7"]["class_type"] = "SaveImage"
+        prompt["7"]["inputs"]["filename_prefix"] = "benchmark"
+        made.append(Job(f"{number}", prompt))
+    return made
+
+
+def _seconds(members: Sequence[Lasting]) -> tuple[float, dict[str, int]]:
+    watcher = Counting()
+    new = [list(members)]
+    pool = Pool(Board(_jobs(), 0), lambda: new.pop() if new else [], watcher, PROMPT_S)
+    began = time.perf_counter()
+    pool.run()
+    taken = time.perf_counter() - began
+    if sum(watcher.by_host.values()) != JOBS:
+        raise RuntimeError(f"Only {watcher.by_host} of {JOBS} prompts were done.")
+    return taken, watcher.by_host
+
+
+def _two_hosts(place: Place) -> Trial:
+    hosts = _hosts(place)
+    for host in hosts:
+        _seconds([host])  # loads the model
+    last: dict[str, Any] = {}
+
+    def both() -> float:
+        taken, by_host = _seconds(hosts)
+        last["prompts by host"] = " and ".join(map(str, by_host.values()))
+        return taken
+
+    return Trial(
+        Side("two hosts", both, self_timed=True),
+        Side("one host", lambda: _seconds(hosts[:1])[0], self_timed=True),
+        facts=lambda: last,
+    )

@@ -1,0 +1,156 @@
+"""Pipeline: a batch that is sampled here and finished in a worker at the same time."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from ...xpu_runtime import host
+from . import running
+from .finishing import finishing
+from .parts import Conditioning, Part, latent_of, parts_of
+
+
+class UnsuitableLatentError(ValueError):
+    """A LATENT that is no batch of pictures or videos of one size."""
+
+
+def _number(kind: str, default: float, least: float, most: float, tooltip: str, **rest: Any) -> Any:
+    return (kind, {"default": default, "min": least, "max": most, "tooltip": tooltip, **rest})
+
+
+def _widgets() -> dict[str, Any]:
+    """KSampler's, under its names."""
+    seed = "Seed of the noise. Every picture gets the noise that KSampler would give it."
+    return {
+        "seed": _number("INT", 0, 0, (1 << 64) - 1, seed, control_after_generate=True),
+        "steps": _number("INT", 20, 1, 10000, "Steps of sampling."),
+        "cfg": _number(
+            "FLOAT", 8.0, 0.0, 100.0, "How closely the prompt is followed.", step=0.1, round=0.01
+        ),
+        "sampler_name": (host.sampler_names(), {"tooltip": "The sampler, as in KSampler."}),
+        "scheduler": (host.scheduler_names(), {"tooltip": "The scheduler, as in KSampler."}),
+        "denoise": _number(
+            "FLOAT", 1.0, 0.0, 1.0, "How much is made anew; less keeps the latent.", step=0.01
+        ),
+        "at_once": _number(
+            "INT",
+            1,
+            1,
+            4096,
+            "Pictures that are sampled together before they are handed on. 1 overlaps most. "
+            "Models that take a batch for a video (AnimateDiff, SVD) need all its frames.",
+        ),
+    }
+
+
+class IpexPipeline:
+    """KSampler, VAE Decode and an upscaler in one node, so that they can work at the same time."""
+
+    CATEGORY = "IPEX"
+    FUNCTION = "run"
+    DESCRIPTION = (
+        "Samples a batch of latents picture by picture. With the VAE or the upscale model on a "
+        "worker (Select Device), each picture is decoded and enlarged there while the next one is "
+        "sampled here. The results are those of KSampler, VAE Decode and Upscale Image (IPEX), in "
+        "order. A run that is stopped goes on from its last picture when it is queued again."
+    )
+    RETURN_TYPES = ("IMAGE", "LATENT")
+    OUTPUT_TOOLTIPS = ("The pictures, in the latents' order.", "The sampled latents.")
+    SEARCH_ALIASES = ["pipeline", "overlap", "two gpus", "ksampler", "batch", "video frames"]
+
+    def __init__(self) -> None:
+        self._unfinished = running.Unfinished()
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (the host's name)
+        """The sockets and the widgets."""
+        return {
+            "required": {
+                "model": ("MODEL", {"tooltip": "The diffusion model."}),
+                "positive": ("CONDITIONING", {"tooltip": "What the pictures should have."}),
+                "negative": ("CONDITIONING", {"tooltip": "What they should not have."}),
+                "latent_image": ("LATENT", {"tooltip": "The batch: empty, or encoded frames."}),
+                "vae": ("VAE", {"tooltip": "Decodes: after Select Device (VAE), on a worker."}),
+                **_widgets(),
+            },
+            "optional": {
+                "upscale_model": (
+                    "UPSCALE_MODEL",
+                    {"tooltip": "Enlarges the pictures in its own scale, here or on a worker."},
+                )
+            },
+        }
+
+    def run(
+        self,
+        model: Any,
+        positive: Any,
+        negative: Any,
+        latent_image: Any,
+        vae: Any,
+        at_once: int,
+        upscale_model: Any = None,
+        **settings: Any,
+    ) -> dict[str, Any]:
+        """fp32 [B, H, W, C] on the CPU, 0 to 1, and the LATENT. Raises what the parts raise."""
+        batch = _batch_of(latent_image)
+        conditioning = Conditioning(positive, negative)
+
+        def sample(part: Part) -> torch.Tensor:
+            own = latent_of(latent_image, part)
+            found = host.sampled(model, *conditioning.of(part), own, settings)
+            samples: torch.Tensor = found["samples"].to("cpu")
+            return samples
+
+        job = running.Job(parts_of(batch, at_once), sample, finishing(vae, upscale_model))
+        objects = [model, positive, negative, latent_image, vae]
+        objects += [] if upscale_model is None else [upscale_model]
+        work = self._unfinished.of(objects, (at_once, settings))
+        before = work.done
+        seconds = running.run(job, work)
+        self._unfinished.forget()
+        latent = {**_whole(latent_image), "samples": torch.cat(work.latents)}
+        text = _told(job, seconds, sum(part.count for part in job.parts[:before]))
+        return {"ui": {"text": [text]}, "result": (work.pictures, latent)}
+
+
+def _batch_of(latent: Mapping[str, Any]) -> int:
+    """How many pictures or videos a LATENT has. Raises `UnsuitableLatentError`."""
+    samples = latent["samples"]
+    if not isinstance(samples, torch.Tensor) or getattr(samples, "is_nested", False):
+        raise UnsuitableLatentError(
+            f"`latent_image` holds a {type(samples).__name__}, such as video with sound, which has "
+            "no single batch. Use KSampler and VAE Decode."
+        )
+    if not len(samples):
+        raise UnsuitableLatentError("`latent_image` is empty: a batch of no latents.")
+    return len(samples)
+
+
+def _whole(latent: Mapping[str, Any]) -> dict[str, Any]:
+    """The rest of a LATENT after sampling, as KSampler hands it on."""
+    return {name: value for name, value in latent.items() if not name.startswith("downscale_ratio")}
+
+
+def _told(job: running.Job, seconds: running.Seconds, kept: int) -> str:
+    """For the user: what was done where, and whether at the same time."""
+    lines = [f"{job.finishing.text}, {_manner(job)}"]
+    lines.append(
+        f"{seconds.whole:.1f} s: sampling {seconds.sampling:.1f} s, "
+        f"finishing without sampling {seconds.waiting:.1f} s."
+    )
+    if kept:
+        lines.append(f"{kept} pictures were kept from the run before, which was stopped.")
+    return "\n".join(lines)
+
+
+def _manner(job: running.Job) -> str:
+    if job.overlaps:
+        return "while the next was sampled."
+    if job.finishing.workers:
+        return "after sampling: there is one part only, so nothing is left to sample meanwhile."
+    return (
+        "after sampling: this process does one thing at a time. On a worker's device (Select "
+        "Device; ./comfyui-ipex --worker) it would be done while the next picture is sampled."
+    )

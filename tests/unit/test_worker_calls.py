@@ -1,0 +1,293 @@
+"""Calls to a worker that are fetched later. Ray and the worker's process are stood in for here."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from comfyui_ipex.benchmarks.suites import workers as suite
+from comfyui_ipex.xpu_runtime import host, workers
+from comfyui_ipex.xpu_runtime.worker_plan import WorkerPlan
+from comfyui_ipex.xpu_runtime.workers import cluster, serving
+from comfyui_ipex.xpu_runtime.workers.calls import Residents
+
+LOST_TEXT = "level_zero backend failed with error: 20 (UR_RESULT_ERROR_DEVICE_LOST)"
+
+
+class StoppedError(Exception):
+    """Stands for the host's interruption."""
+
+
+class RayError(Exception):
+    """What Ray raises for an actor that has ended."""
+
+
+class GetTimeoutError(RayError):
+    """What Ray raises when an answer takes too long."""
+
+
+class Actor:
+    """A worker's process: the real `Serving`, called from threads as Ray calls an actor."""
+
+    def __init__(self) -> None:
+        self.serving = serving.Serving({"kind": "cpu", "arguments": {}, "folders": {}})
+        self.threads = ThreadPoolExecutor(8)
+        self.dead = False
+        self.futures: list[Future[Any]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        method = {"progress": lambda: self.serving.progress}.get(name)
+        call = method or getattr(self.serving, name)
+
+        def remote(*arguments: Any) -> Any:
+            future: Future[Any] = self.threads.submit(call, *arguments)
+            answer: Future[Any] = Future()
+            self.futures.append(answer)
+            future.add_done_callback(lambda done: self.settle(answer, done))
+            if self.dead:
+                self.kill()
+            return answer
+
+        return SimpleNamespace(remote=remote)
+
+    def settle(self, answer: "Future[Any]", done: "Future[Any]") -> None:
+        """The answer of a call, if the process still lives."""
+        if not self.dead and not answer.done():
+            answer.set_result(done.result())
+
+    def kill(self) -> None:
+        """Everything that waits for this process fails."""
+        self.dead = True
+        for answer in self.futures:
+            if not answer.done():
+                answer.set_exception(RayError("the worker process has died"))
+
+
+class Lives:
+    """Stands for Ray."""
+
+    exceptions = SimpleNamespace(RayError=RayError, GetTimeoutError=GetTimeoutError)
+
+    @staticmethod
+    def wait(references: Any, timeout: float | None = None) -> tuple[Any, Any]:
+        """Ray's."""
+        done, left = wait(references, timeout)
+        return list(done), list(left)
+
+    @staticmethod
+    def get(reference: Any, timeout: float | None = None) -> Any:
+        """Ray's."""
+        return reference.result(timeout)
+
+    @staticmethod
+    def kill(actor: Actor) -> None:
+        """Ray's."""
+        actor.kill()
+
+
+GATE = threading.Event()
+"""What `slow` waits for."""
+
+CALLS: list[str] = []
+
+
+def slow(name: str) -> str:
+    """A call that lasts until `GATE` is open or it is stopped."""
+    CALLS.append(name)
+    while not GATE.wait(0.01):
+        host.check_interrupted()
+    return name
+
+
+def quick(name: str) -> str:
+    """A call."""
+    CALLS.append(name)
+    return name
+
+
+def loses_its_card(name: str) -> str:
+    """A call whose first attempt meets a card that was reset."""
+    CALLS.append(name)
+    if CALLS.count(name) < 2:
+        raise RuntimeError(LOST_TEXT)
+    return name
+
+
+def always_loses_its_card() -> None:
+    """A call that no card survives."""
+    raise RuntimeError(LOST_TEXT)
+
+
+@pytest.fixture
+def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[workers.Worker]:
+    """A worker that was started."""
+    flag = threading.Event()
+
+    def check_interrupted() -> None:
+        # Of the worker's process alone: this one has no host.
+        if threading.current_thread() is not threading.main_thread() and flag.is_set():
+            raise StoppedError
+
+    def nothing(*_: Any, **__: Any) -> None:
+        return None
+
+    silent = ("take_arguments", "load_model_management", "use_model_folders", "watch_progress")
+    for name in (*silent, "forget_unused_models"):
+        monkeypatch.setattr(host, name, nothing)
+    monkeypatch.setattr(host, "check_interrupted", check_interrupted)
+    monkeypatch.setattr(host, "interrupt", flag.set)
+    monkeypatch.setattr(host, "forget_interruption", flag.clear)
+    monkeypatch.setattr(host, "interruption", StoppedError)
+    monkeypatch.setattr(host, "is_interruption", lambda error: isinstance(error, StoppedError))
+    monkeypatch.setattr(serving.prestart, "prepare", nothing)
+    monkeypatch.setattr(serving.runtime, "start", nothing)
+    monkeypatch.setattr(cluster, "running", lambda: Lives)
+    made = workers.Worker(WorkerPlan("worker", "cpu", ("python",)))
+
+    def begin() -> None:
+        made._actor, made._life = Actor(), next(made._lives)
+
+    monkeypatch.setattr(made, "_begin", begin)
+    GATE.clear()
+    CALLS.clear()
+    made.start()
+    yield made
+    GATE.set()
+
+
+def until(what: Callable[[], bool]) -> None:
+    """Wait for another thread."""
+    deadline = time.monotonic() + 30
+    while not what() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert what()
+
+
+def test_calls_that_are_begun_run_in_their_order_while_this_process_goes_on(
+    worker: workers.Worker,
+) -> None:
+    first, second = worker.begin(slow, "one"), worker.begin(slow, "two")
+    until(lambda: CALLS == ["one"])
+    assert not first.is_there()
+    GATE.set()
+    assert (second.result(), first.result()) == ("two", "one")
+    assert CALLS == ["one", "two"]
+
+
+def test_calls_that_are_abandoned_end_and_the_next_one_is_not_stopped(
+    worker: workers.Worker,
+) -> None:
+    running, waiting = worker.begin(slow, "one"), worker.begin(slow, "two")
+    until(lambda: CALLS == ["one"])
+    waiting.abandon()
+    running.abandon()
+    assert worker.call(quick, "three") == "three"
+    assert CALLS == ["one", "three"]
+    running.abandon()  # once more is nothing
+
+
+def test_calls_that_a_worker_took_to_its_death_are_repeated_once(
+    worker: workers.Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls = [worker.begin(slow, name) for name in ("one", "two")]
+    kept = workers.Resident(worker, quick, "kept")
+    worker._actor.kill()
+    assert [call.is_there() for call in calls] == [True, True]
+    GATE.set()
+    assert [call.result() for call in calls] == ["one", "two"]
+    assert caplog.text.count("It is started again") == 2
+    assert worker.call(quick, kept) == "kept"
+
+
+def test_a_call_is_begun_although_the_worker_has_died_unseen(worker: workers.Worker) -> None:
+    worker.abandoned.append("a key")  # so that something is asked before the call
+    worker._actor.kill()
+    GATE.set()
+    call = worker.begin(slow, "one")
+    assert call.is_there()
+    assert call.result() == "one"
+
+
+def test_a_card_that_was_reset_needs_a_new_process(worker: workers.Worker) -> None:
+    before = worker._actor
+    assert worker.call(loses_its_card, "one") == "one"
+    assert worker._actor is not before
+    assert before.dead
+    with pytest.raises(workers.WorkerError, match=r"ended twice.*its device was lost"):
+        worker.call(always_loses_its_card)
+    assert worker.call(quick, "two") == "two"
+
+
+def test_what_nobody_needs_is_forgotten_without_waiting_for_what_is_computed(
+    worker: workers.Worker,
+) -> None:
+    kept = workers.Resident(worker, quick, "kept")
+    assert worker.call(quick, kept) == "kept"
+    first = worker.begin(slow, "one")
+    del kept
+    second = worker.begin(slow, "two")  # would wait for ever
+    GATE.set()
+    assert (first.result(), second.result()) == ("one", "two")
+    until(lambda: worker._actor.serving._kept == {})
+
+
+def test_what_is_made_of_the_same_weights_is_one_while_it_is_alive(
+    worker: workers.Worker,
+) -> None:
+    residents, made = Residents(), []
+
+    def make() -> workers.Resident:
+        made.append(1)
+        return workers.Resident(worker, quick, "kept")
+
+    network, other = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
+    first = residents.shared(network, "xpu:0", make)
+    assert residents.shared(network, "xpu:0", make) is first
+    assert residents.shared(network, "cpu", make) is not first
+    assert residents.shared(other, "xpu:0", make) is not first
+    assert len(made) == 3
+    del first
+    residents.shared(network, "xpu:0", make)
+    assert len(made) == 4
+
+
+def test_a_ray_that_does_not_start_is_one_error_for_all_workers(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def init(**_: Any) -> None:
+        raise Exception("The current node timed out.")  # as Ray does
+
+    tries: list[int] = []
+
+    def imported() -> Any:
+        tries.append(1)
+        return SimpleNamespace(init=init)
+
+    monkeypatch.setattr(cluster, "_imported", imported)
+    monkeypatch.setattr(cluster, "_watch", lambda folder: None)
+    for name in ("_ray", "_failure"):
+        monkeypatch.setattr(cluster, name, None)
+    monkeypatch.setattr(cluster, "_folder", "")
+    monkeypatch.setattr(cluster.tempfile, "tempdir", str(tmp_path))
+    for _ in range(2):
+        with pytest.raises(workers.WorkerError, match=r"The current node timed out\. ComfyUI goes"):
+            cluster.running()
+    assert tries == [1]
+
+
+def test_the_suite_of_workers_tells_how_both_processes_grow(
+    worker: workers.Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(suite, "_worker", lambda: (worker, 1.0))
+    monkeypatch.setattr(suite, "_GROWTH_CALLS", 2)
+    looks = iter([100.0, 50.0, 101.04, 50.0])
+    monkeypatch.setattr(suite, "private_mib", lambda process: next(looks))
+    worker.process = 1
+    place = SimpleNamespace(tree="tree")
+    found = suite._call(suite.QUICK[-1], place).facts()  # type: ignore[arg-type, misc]
+    assert found == {"worker ready after s": 1.0, "host grew MiB": 1.0, "worker grew MiB": 0.0}
