@@ -124,7 +124,7 @@ def test_the_panel_shows_the_cards_of_a_worker(open_page: Open, host_version: st
 
 def with_a_worker(route: Any) -> None:
     """Answer with the server's report as if it had two workers, one of which cannot start."""
-    report = route.fetch().json()
+    report = route.fetch(timeout=1000 * pages.SECONDS).json()
     card = {**report["devices"][0], "name": "xpu:0", "label": "Intel Arc A770"}
     report["workers"] = [
         {"name": "other", "kind": "xpu", "process": 1, "told": {**report, "devices": [card]}},
