@@ -113,11 +113,22 @@ def serve(
         if head:
             # Ray's own default is shared between users.
             started += ["--temp-dir", str(Path(folder) / "ray")]
-        return _watched([*leash(folder), *started], settings)
+        for last in (False, False, True):
+            status = _watched([*leash(folder), *started], settings)
+            if status is not None:
+                return status
+            if not last:
+                # It gives itself 30 s, which is not enough on a machine that is very busy.
+                say("Ray did not start, and is tried again.")
+        return 1
 
 
-def _watched(started: Sequence[str], settings: Mapping[str, str]) -> int:
-    """Run Ray, say when it is ready, and show its last words if it ends by itself."""
+def _watched(started: Sequence[str], settings: Mapping[str, str]) -> int | None:
+    """Run Ray, say when it is ready, and show its last words if it ends by itself.
+
+    Returns its status, or None if it was never ready.
+    """
+    ready = False
     with subprocess.Popen(
         started, env=settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
@@ -126,6 +137,7 @@ def _watched(started: Sequence[str], settings: Mapping[str, str]) -> int:
             for line in process.stdout or ():
                 last.append(line.rstrip())
                 if READY in line:
+                    ready = True
                     say("Ready. Ctrl+C ends it.")
         except KeyboardInterrupt:
             process.send_signal(signal.SIGINT)
@@ -135,4 +147,4 @@ def _watched(started: Sequence[str], settings: Mapping[str, str]) -> int:
                 process.terminate()
             return 0
         warn("Ray ended by itself. It said:\n" + "\n".join(last))
-        return process.wait() or 1
+        return (process.wait() or 1) if ready else None

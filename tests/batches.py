@@ -25,6 +25,10 @@ SECONDS = 300.0
 
 END_SECONDS = 30.0
 
+RAY_TRIES = 3
+
+THERE = "The second node is there"
+
 
 def environment(home: Path) -> dict[str, str]:
     """The launcher's environment: a home of its own, one thread, no network."""
@@ -107,15 +111,21 @@ def second_node(
     import hosts
 
     python = hosts.installed(hosts.REFERENCE).python
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            [str(python), __file__, address, str(token), *arguments],
-            env=environment(home),
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    return Started(process, log)
+    for _ in range(RAY_TRIES):
+        with log.open("wb") as file:
+            process = subprocess.Popen(
+                [str(python), __file__, address, str(token), *arguments],
+                env=environment(home),
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        node = Started(process, log)
+        # Ray gives itself 30 s to start.
+        wait_for(lambda now=node: THERE in now.said or now.process.poll() is not None, log)
+        if THERE in node.said:
+            return node
+    raise AssertionError(node.said)
 
 
 def kill_node(node: Started) -> None:
@@ -185,7 +195,7 @@ def be_a_node(address: str, token: Path, arguments: Sequence[str]) -> None:
         include_log_monitor=False,
     )
     Node(parameters, head=False, shutdown_at_exit=True, spawn_reaper=False)
-    sys.stdout.write("The second node is there\n")
+    sys.stdout.write(f"{THERE}\n")
     sys.stdout.flush()
     signal.pause()
 

@@ -47,3 +47,8 @@ def test_what_nodes_ask_of_a_component_is_the_same_or_refused_by_name(
     told = {name: said for name, said in found["asked"].items() if said != "same"}
     assert {name for name, said in told.items() if said == "absent"} <= NEWER
     assert {name: said for name, said in told.items() if said != "absent"} == REFUSED[component]
+
+
+def test_a_pipeline_makes_the_pictures_of_the_nodes_it_stands_for(seen: dict[str, Any]) -> None:
+    expected = {"here": [True] * 4, "there": [True] * 4, "differ": [True] * 2}
+    assert seen["a_pipeline"] == expected

@@ -280,3 +280,26 @@ def test_results_go_to_a_folder_that_is_called_after_what_they_are_of(
     arguments, for_host = parser("batch").parse_known_args(["w.json", option, value, "--lowvram"])
     assert run.default_output(arguments) == Path(folder)
     assert for_host == ["--lowvram"]
+
+
+@pytest.mark.parametrize(("starts", "status"), [("fail", 1), ("second", 5)])
+def test_ray_is_tried_again_where_it_did_not_start(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    starts: str,
+    status: int,
+) -> None:
+    program = (
+        "import os, sys; tries = sys.argv[1]; open(tries, 'a').write('x');"
+        f"ready = {starts == 'second'} and os.path.getsize(tries) == 2;"
+        "print('Ray runtime started.' if ready else 'timed out'); sys.exit(5)"
+    )
+    started = [sys.executable, "-c", program, str(tmp_path / "tries")]
+    monkeypatch.setattr(node, "command", lambda *_: started)
+    assert node.serve(True, "127.0.0.1:6379", "", tmp_path / "token", []) == status
+    assert (tmp_path / "tries").stat().st_size == (3 if starts == "fail" else 2)
+    said = capsys.readouterr()
+    assert "Ray did not start, and is tried again" in said.out
+    assert ("Ready." in said.out) == (starts == "second")
+    assert "Ray ended by itself" in said.err

@@ -28,6 +28,9 @@ SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Ray would hide every card from workers that ask it for none.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Ray would end workers when 95 % of the machine's memory are used, whoever uses it. The kernel
+    # ends one only when there is none left, and Ray has it take workers before ComfyUI.
+    "RAY_memory_monitor_refresh_ms": "0",
 }
 
 SLOTS = "comfyui_ipex_worker"

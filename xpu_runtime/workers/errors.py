@@ -118,5 +118,7 @@ def reason_of(error: Exception) -> str:
     """Why a worker ended, in one line; Ray's own text is long where it does not know."""
     if "worker process has died" in str(error):
         return "its process died: killed, or out of the machine's memory, or crashed"
+    if type(error).__name__ == "OutOfMemoryError":  # Ray's; its text is advice for clusters
+        return "the machine's memory ran out"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1].rstrip(".") if lines else type(error).__name__

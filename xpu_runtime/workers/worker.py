@@ -30,7 +30,7 @@ STOP_SECONDS = 30.0
 
 REPORT_SECONDS = 10.0
 
-CONCURRENCY = 8
+CONCURRENCY = 6
 """Calls that may wait in a worker at a time, with those that only look; one computes."""
 
 

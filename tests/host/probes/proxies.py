@@ -7,6 +7,7 @@ function below, what it saw, or the traceback of what broke.
 
 import sys
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 from answering import print_answers
@@ -41,6 +42,11 @@ class Here(workers.Worker):
             wire.packed((function, handed, named)).plain, self.made
         )
         return wire.unpacked(wire.packed(function(*given, **others)).plain)
+
+    def begin(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """The call, which is done at once."""
+        answer = self.call(function, *arguments)
+        return SimpleNamespace(is_there=lambda: True, result=lambda: answer, abandon=lambda: None)
 
     def kept(self, value: Any) -> Any:
         """What stands for a resident; it is made first."""
@@ -207,4 +213,28 @@ def a_controlnet() -> Any:
     return outcomes(CONTROL, placed(CONTROL, "ControlNet"), OF_CONTROLNET)
 
 
-print_answers([a_vae, a_text_encoder, a_controlnet])
+@torch.inference_mode()
+def a_pipeline() -> Any:
+    """Pipeline with hints of their own for three pictures, beside the nodes it stands for."""
+    hints = torch.cat([PIXELS, 1 - PIXELS, PIXELS.flip(1)])
+    given = (*CONDITIONING, CONTROL, hints, 0.7, 0.0, 1.0)
+    positive, negative = nodes.ControlNetApplyAdvanced().apply_controlnet(*given)
+    inputs = {
+        **{"model": MODEL, "positive": positive, "negative": negative},
+        **{"seed": 7, "steps": 2, "cfg": 4.0, "denoise": 1.0},
+        **{"sampler_name": "euler", "scheduler": "normal"},
+        "latent_image": {"samples": torch.zeros(3, 4, 8, 8)},
+    }
+    latent = nodes.KSampler().sample(**inputs)[0]
+    wanted = nodes.VAEDecode().decode(VAE, latent)[0]
+    found = {}
+    for name, vae in (("here", VAE), ("there", placed(VAE, "VAE"))):
+        run = nodes.NODE_CLASS_MAPPINGS["IpexPipeline"]().run(**inputs, vae=vae, at_once=1)
+        pictures, latents = run["result"]
+        found[name] = [close(one, two) for one, two in zip(pictures, wanted, strict=True)]
+        found[name].append(close(latents["samples"], latent["samples"]))
+    found["differ"] = [not close(wanted[0], other) for other in wanted[1:]]
+    return found
+
+
+print_answers([a_vae, a_text_encoder, a_controlnet, a_pipeline])
