@@ -45,6 +45,11 @@ def test_a_clone_that_is_dropped_leaves_the_original_where_it_was(seen: dict[str
     }
 
 
+def test_a_text_encoder_is_used_where_unload_models_has_left_it(seen: dict[str, Any]) -> None:
+    name = "a_text_encoder_is_used_where_unload_models_has_left_it"
+    assert seen[name] == {"a placed one left": True, "it left": True}
+
+
 def test_what_is_given_is_not_changed(seen: dict[str, Any]) -> None:
     assert seen["what_is_given_is_not_changed"] == []
 

@@ -8,6 +8,7 @@ import torch
 from comfyui_ipex.xpu_runtime import devices, host, placement
 from comfyui_ipex.xpu_runtime.placement.controlnet import CalledFromAnywhere
 from comfyui_ipex.xpu_runtime.placement.controlnet import moved as moved_to
+from comfyui_ipex.xpu_runtime.placement.weights import make_whole
 
 PRESENT = (devices.Device("xpu:0", "Intel Arc"), devices.Device("cpu", "CPU"))
 
@@ -100,3 +101,22 @@ def test_a_copy_of_a_network_has_the_dtype_and_none_of_the_hosts_notes() -> None
     assert not hasattr(twin, "device")
     assert next(network.parameters()).dtype == torch.float16
     assert torch.equal(twin[0].weight, network[0].weight.float())
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_weights_that_were_moved_outside_of_inference_mode_can_be_used(inside: bool) -> None:
+    with torch.inference_mode():
+        network = torch.nn.Sequential(torch.nn.Embedding(4, 3), torch.nn.Linear(3, 4, bias=False))
+        network.requires_grad_(False)
+        network[1].weight = network[0].weight
+        tokens = torch.tensor([1, 3])
+        expected = network.to(torch.float64)(tokens)
+    network.to(torch.float32)  # as "Unload models" does, after the prompt
+    with torch.inference_mode(), pytest.raises(RuntimeError, match="version counter"):
+        network(tokens)
+    with torch.inference_mode(inside):
+        make_whole(network)
+    assert network[0].weight is network[1].weight
+    assert not network[0].weight.requires_grad
+    with torch.inference_mode():
+        assert torch.allclose(network(tokens).double(), expected)

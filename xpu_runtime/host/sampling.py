@@ -39,7 +39,7 @@ def on_changes(
     key: str,
     loaded: Callable[[Any], None],
     detached: Callable[[Any, bool], None],
-    cleaned: Callable[[Any], None],
+    cleaned: Callable[[Any], None] = lambda _: None,
 ) -> None:
     """Have a ModelPatcher tell when it was loaded, when it left, and when a sampling is over.
 

@@ -6,6 +6,9 @@ import weakref
 from typing import Any
 
 from .. import host
+from .weights import make_whole
+
+_KEY = "comfyui-ipex placed"
 
 _ANCHORS: weakref.WeakKeyDictionary[Any, dict[Any, Any]] = weakref.WeakKeyDictionary()
 """By a loader's patcher: patchers of the same model for other devices."""
@@ -35,6 +38,10 @@ def retarget(patcher: Any, device: Any, offload_device: Any) -> Any:
     if host.is_tied_to_its_device(patcher) and patcher.load_device != device:
         return recast(patcher, None, device, offload_device)
     placed = host.clone_for_device(patcher, device)
+    # Whoever loads them next may use them where they are: the original, or a clone for the CPU.
+    host.on_changes(
+        placed, _KEY, lambda one: make_whole(one.model), lambda one, _: make_whole(one.model)
+    )
     placed.offload_device = offload_device
     if placed.load_device == device and placed.model is patcher.model:
         return placed

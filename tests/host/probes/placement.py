@@ -108,6 +108,22 @@ def a_clone_that_is_dropped_leaves_the_original_alone() -> dict[str, Any]:
     return found
 
 
+def a_text_encoder_is_used_where_unload_models_has_left_it() -> dict[str, Any]:
+    """On the CPU after a card, with weights that were loaded within a prompt and left after it."""
+    with torch.inference_mode():
+        _, clip, _ = nodes.CheckpointLoaderSimple().load_checkpoint("mini_sd15.safetensors")
+    expected = encoded(select(clip, "xpu:0", "CLIP"))[0][0]
+    found = {}
+    placed = select(clip, "xpu:0", "CLIP")
+    for name, before in {"a placed one left": placed, "it left": clip}.items():
+        encoded(before)
+        mm.unload_all_models()
+        result = encoded(select(clip, "cpu", "CLIP"))[0][0]
+        found[name] = close(result.float().cpu(), expected.float().cpu())
+        mm.unload_all_models()
+    return found
+
+
 def noted() -> dict[str, Any]:
     """What may not change on the components that are given."""
     return {
@@ -270,6 +286,7 @@ CHECKS: tuple[Callable[[], Any], ...] = (
     two_cards_take_turns_with_one_checkpoint,
     merging_and_hooks_keep_the_device,
     a_clone_that_is_dropped_leaves_the_original_alone,
+    a_text_encoder_is_used_where_unload_models_has_left_it,
     what_is_given_is_not_changed,
     a_vae_computes_in_what_its_device_can,
     weights_wait_on_the_offload_device,
