@@ -85,6 +85,15 @@ def several(*nodes: str, steps: int = 2) -> dict[str, Any]:
     return workflow
 
 
+def doubled(workflow: dict[str, Any]) -> dict[str, Any]:
+    """A workflow of `several` or `pipelined` with each picture twice: six."""
+    twice = {"image1": ["22", 0], "image2": ["22", 0]}
+    workflow["23"] = {"class_type": "ImageBatch", "inputs": twice}
+    workflow["14"]["inputs"]["pixels"] = ["23", 0]
+    workflow["15"]["inputs"]["image"] = ["23", 0]
+    return workflow
+
+
 def pipelined(*nodes: str, steps: int = 2, at_once: int = 1) -> dict[str, Any]:
     """The workflow of `several` with Pipeline in place of KSampler, VAE Decode and the upscaler."""
     workflow = several(*nodes, steps=steps)

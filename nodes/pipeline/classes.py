@@ -107,11 +107,11 @@ class IpexPipeline:
         objects = [model, positive, negative, latent_image, vae]
         objects += [] if upscale_model is None else [upscale_model]
         work = self._unfinished.of(objects, (at_once, settings))
-        before = work.done
+        kept = _kept(job, work)
         seconds = running.run(job, work)
         self._unfinished.forget()
         latent = {**_whole(latent_image), "samples": torch.cat(work.latents)}
-        text = _told(job, seconds, sum(part.count for part in job.parts[:before]))
+        text = "\n".join([*_told(job, seconds), *kept])
         return {"ui": {"text": [text]}, "result": (work.pictures, latent)}
 
 
@@ -133,16 +133,26 @@ def _whole(latent: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in latent.items() if not name.startswith("downscale_ratio")}
 
 
-def _told(job: running.Job, seconds: running.Seconds, kept: int) -> str:
-    """For the user: what was done where, and whether at the same time."""
-    lines = [f"{job.finishing.text}, {_manner(job)}"]
-    lines.append(
-        f"{seconds.whole:.1f} s: sampling {seconds.sampling:.1f} s, "
-        f"finishing without sampling {seconds.waiting:.1f} s."
+def _kept(job: running.Job, work: running.Work) -> list[str]:
+    """For the user, before it goes on: what an unfinished run left."""
+    if not work.latents:
+        return []
+    sampled, finished = (
+        sum(part.count for part in job.parts[:count]) for count in (len(work.latents), work.done)
     )
-    if kept:
-        lines.append(f"{kept} pictures were kept from the run before, which was stopped.")
-    return "\n".join(lines)
+    return [
+        f"Kept from the run before, which was stopped: {sampled} sampled, of them {finished} "
+        "finished."
+    ]
+
+
+def _told(job: running.Job, seconds: running.Seconds) -> list[str]:
+    """For the user: what was done where, and whether at the same time."""
+    return [
+        f"{job.finishing.text}, {_manner(job)}",
+        f"{seconds.whole:.1f} s: sampling {seconds.sampling:.1f} s, "
+        f"finishing without sampling {seconds.waiting:.1f} s.",
+    ]
 
 
 def _manner(job: running.Job) -> str:

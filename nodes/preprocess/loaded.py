@@ -115,6 +115,12 @@ def _keep(key: Any, loaded: Loaded) -> None:
         host.unload(dropped.patcher)
 
 
+def forget() -> None:
+    """Let go of the networks that are only kept for the next run."""
+    while _KEPT:
+        host.unload(_KEPT.popitem()[1].patcher)
+
+
 def callables(module: nn.Module) -> list[nn.Module]:
     """What is called of a network: itself, or the parts of one that only holds parts."""
     if type(module).forward is nn.Module.forward:

@@ -15,6 +15,7 @@ import sys
 import threading
 from collections import Counter
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import worker
@@ -45,8 +46,19 @@ CHANCE = random.Random(12)
 """Always the same soak."""
 
 
+def kept() -> ModuleType:
+    """The module that keeps preprocessors' networks for the next run, as the host loaded it."""
+    name = next(name for name in sys.modules if name.endswith(".nodes.preprocess.loaded"))
+    return sys.modules[name]
+
+
 def look() -> dict[str, float]:
-    """What the process holds after all models were unloaded and all results forgotten."""
+    """What the process holds after all models were unloaded and all results forgotten.
+
+    Networks that are kept on purpose are let go too: there are more of them the longer it goes on,
+    up to their limit, since each is kept for each device that it was used on.
+    """
+    kept().forget()
     mm.unload_all_models()
     gc.collect()
     mm.soft_empty_cache()
