@@ -1,8 +1,15 @@
-"""Instance norms that are quick on the CPU."""
+"""Norms, reflections and convolutions that are quick where channels come last. Emulated cards."""
+
+import copy
+from collections.abc import Callable
 
 import pytest
 import torch
-from comfyui_ipex.nodes.preprocess.method import Network
+from comfyui_ipex.nodes.preprocess.networks.channels_last import (
+    ReflectionPad,
+    ToOneMap,
+    with_channels_last,
+)
 from comfyui_ipex.nodes.preprocess.networks.instance_norms import InstanceNorm, with_quick_norms
 from comfyui_ipex.nodes.preprocess.networks.lineart import METHODS
 from torch import nn
@@ -32,9 +39,55 @@ def test_norms_with_weights_stay_as_they_are() -> None:
     assert not found[1].training
 
 
-def test_line_art_has_its_channels_last_on_the_cpu_alone() -> None:
+def test_a_convolution_before_a_norm_adds_nothing_that_the_norm_takes_off_again() -> None:
+    torch.manual_seed(4)
+    parts = [nn.Conv2d(3, 4, 3), nn.InstanceNorm2d(4), nn.ConvTranspose2d(4, 2, 3), nn.ReLU()]
+    plain = nn.Sequential(*parts).eval()
+    with torch.inference_mode():
+        wanted = plain(_noise(3))
+        found = with_quick_norms(copy.deepcopy(plain))
+        assert (found(_noise(3)) - wanted).abs().max() < 1e-5
+    assert found[0].bias is None
+    assert found[2].bias is not None
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_convolution_to_one_map_is_torchs_own(bias: bool) -> None:
+    plain = nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(5, 1, 7, bias=bias)).eval()
+    found = with_channels_last(copy.deepcopy(plain))
+    assert [type(part) for part in found] == [ReflectionPad, ToOneMap]
+    with torch.inference_mode():
+        assert (found(_noise(5)) - plain(_noise(5))).abs().max() < 1e-5
+
+
+def test_other_convolutions_and_uneven_reflections_stay_as_they_are() -> None:
+    parts = [nn.Conv2d(5, 2, 3), nn.Conv2d(5, 1, 3, stride=2), nn.ReflectionPad2d((1, 1, 2, 2))]
+    assert list(with_channels_last(nn.Sequential(*parts))) == parts
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize(
+    "part", [InstanceNorm(1e-5), ReflectionPad(1), ReflectionPad(3), ToOneMap(nn.Conv2d(5, 1, 7))]
+)
+def test_on_a_card_the_result_is_the_cpus_and_channels_stay_where_they_were(
+    part: nn.Module, layout: torch.memory_format, emulated_xpu: Callable[..., object]
+) -> None:
+    emulated_xpu()
+    maps = (_noise(5) - 0.5).contiguous(memory_format=layout)
+    there = copy.deepcopy(part).to("xpu:0")
+    with torch.inference_mode():
+        found = there(maps.to("xpu:0"))
+        assert found.device.type == "xpu"
+        assert (found.cpu() - part(maps)).abs().max() < 1e-5
+    if found.shape[1] > 1:
+        assert found.is_contiguous(memory_format=layout)
+
+
+def test_line_art_has_its_channels_last_everywhere() -> None:
     network = METHODS[0].networks["disable"]
-    assert network.layout(torch.device("cpu")) == torch.channels_last
-    assert network.layout(torch.device("cuda", 0)) == torch.contiguous_format
-    assert network.layout(torch.device("xpu", 0)) == torch.contiguous_format
-    assert Network((), lambda _: nn.Identity()).layout(torch.device("xpu")) == torch.channels_last
+    for device in ("cpu", "cuda:0", "xpu:0"):
+        assert network.layout(torch.device(device)) == torch.channels_last
+
+
+def _noise(channels: int) -> torch.Tensor:
+    return torch.randn(2, channels, 33, 48, generator=torch.Generator().manual_seed(3))

@@ -9,6 +9,7 @@ from torch import nn
 from ..controlnet_aux import network_class
 from ..method import Batch, Hint, Method, Network, Option, Paths, WeightFile
 from . import annotators
+from .channels_last import with_channels_last
 from .checkpoints import filled
 from .instance_norms import with_quick_norms
 
@@ -19,14 +20,14 @@ _BLOCKS = 3
 def network_of(path: Path) -> nn.Module:
     """The generator with the weights in `path`: lines are 0, paper is 1."""
     make = network_class("controlnet_aux.lineart:Generator")
-    return with_quick_norms(filled(lambda: make(3, 1, _BLOCKS), path))
+    return with_channels_last(with_quick_norms(filled(lambda: make(3, 1, _BLOCKS), path)))
 
 
 def _network(file: WeightFile) -> Network:
     def load(paths: Paths) -> nn.Module:
         return network_of(paths[file.name])
 
-    return Network((file,), load, channels_last=False)
+    return Network((file,), load)
 
 
 def run(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:

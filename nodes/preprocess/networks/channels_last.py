@@ -1,0 +1,84 @@
+"""Layers that keep channels last on a GPU, where torch's own copy all maps to and fro."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.parameter import Parameter
+
+from ....xpu_runtime import devices
+
+
+def kept_last(maps: Tensor) -> bool:
+    """Whether `maps` [N, C, H, W] are on a GPU with channels last: then the layers keep them so."""
+    last = maps.is_contiguous(memory_format=torch.channels_last) and not maps.is_contiguous()
+    return last and maps.device.type != devices.CPU
+
+
+class ReflectionPad(nn.Module):
+    """nn.ReflectionPad2d with the same padding on all sides.
+
+    Torch's kernel for GPUs knows channels first only, and the next convolution copies its result
+    back. This writes maps into the middle of their new place, and the mirrored edges around them.
+    """
+
+    def __init__(self, padding: int) -> None:
+        super().__init__()
+        self.padding = padding
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, C, H + 2p, W + 2p]; H and W are more than p."""
+        edge = self.padding
+        if not kept_last(maps):
+            return functional.pad(maps, (edge,) * 4, mode="reflect")
+        count, channels, height, width = maps.shape
+        padded = maps.new_empty(count, height + 2 * edge, width + 2 * edge, channels).movedim(-1, 1)
+        padded[:, :, edge:-edge, edge:-edge] = maps
+        _mirror(padded[..., edge:-edge], edge)
+        _mirror(padded.mT, edge)
+        return padded
+
+
+def _mirror(maps: Tensor, edge: int) -> None:
+    """Fill the first and the last `edge` rows from those within."""
+    maps[:, :, :edge] = maps[:, :, edge + 1 : 2 * edge + 1].flip(2)
+    maps[:, :, -edge:] = maps[:, :, -2 * edge - 1 : -edge - 1].flip(2)
+
+
+class ToOneMap(nn.Module):
+    """A convolution to a single map, without stride, dilation and padding.
+
+    Libraries compute many maps at once, and a single one takes as long as 32. Here each row of
+    the filter makes a map of its own, and these are added up in fp32, each from its row on.
+    """
+
+    def __init__(self, whole: nn.Conv2d) -> None:
+        """With the weights of `whole`."""
+        super().__init__()
+        self.rows = whole.kernel_size[0]
+        self.weight = Parameter(whole.weight.detach().permute(2, 1, 0, 3).clone())
+        self.bias = None if whole.bias is None else Parameter(whole.bias.detach().clone())
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, 1, H - rows + 1, W - columns + 1]."""
+        height = maps.shape[2] - self.rows + 1
+        by_row = functional.conv2d(maps, self.weight)
+        total = by_row[:, :1, :height].float()
+        for row in range(1, self.rows):
+            total = total + by_row[:, row : row + 1, row : row + height]
+        return (total if self.bias is None else total + self.bias).to(maps.dtype)
+
+
+def with_channels_last(network: nn.Module) -> nn.Module:
+    """`network` with its reflections and its convolutions to one map replaced."""
+    for parent in list(network.modules()):
+        for name, part in list(parent.named_children()):
+            if isinstance(part, nn.ReflectionPad2d) and len(set(part.padding)) == 1:
+                setattr(parent, name, ReflectionPad(part.padding[0]))
+            elif isinstance(part, nn.Conv2d) and part.out_channels == 1 and _is_plain(part):
+                setattr(parent, name, ToOneMap(part))
+    return network
+
+
+def _is_plain(part: nn.Conv2d) -> bool:
+    rest = (part.stride, part.dilation, part.padding, part.groups)
+    return rest == ((1, 1), (1, 1), (0, 0), 1)
