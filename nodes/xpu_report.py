@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from ..xpu_runtime import report, report_data, runtime
-
 
 class IpexXpuReport:
     """The report of this process as text."""
@@ -32,5 +30,7 @@ class IpexXpuReport:
 
     def report(self) -> dict[str, Any]:
         """The text, for the page and for what is connected."""
+        from ..xpu_runtime import report, report_data, runtime
+
         text = report.as_text(report_data.collect(runtime.begin()))
         return {"ui": {"text": [text]}, "result": (text,)}

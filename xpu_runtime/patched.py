@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 
 from . import host, prestart, runtime, server_hooks
 from .decisions.primary import is_xpu
+from .devices import devices_line
 from .import_hook import isolated
 from .log import LOGGER
 from .priority import SETTING, forced
 from .replacement import made
-from .report import devices_line
 from .seam import Installation, Seam, SeamError, why_not_needed
 from .settings import names, read
 from .targets import TargetError

@@ -2,13 +2,11 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from enum import Enum
 from typing import Any
 
-from . import VERSION
-from .devices import Device
 from .readable import Unreadable
 from .report_data import Report, WorkerReport
 from .report_devices import Capabilities, DeviceReport, Memory, PrimaryDevice
@@ -17,17 +15,6 @@ from .seam import SeamState, SeamStatus
 _GIB = 1 << 30
 
 NOTHING_CHANGED = "Nothing in ComfyUI is changed: torch offers no Intel GPU here."
-
-
-def devices_line(found: Sequence[Device]) -> str:
-    """The line for the host's log at start: the Intel GPUs, or that there is none."""
-    import torch
-
-    xpus = [device for device in found if device.name.startswith("xpu")]
-    listed = ", ".join(f"{device.name} {device.label}" for device in xpus)
-    if not listed:
-        listed = "no Intel GPU that this torch can use, so nothing is changed"
-    return f"comfyui-ipex {VERSION}, torch {torch.__version__}: {listed}"
 
 
 def as_json(report: Report) -> str:

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from . import devices, host, server_hooks, workers
-from .devices import Device, DeviceAbsentError
+from .devices import Device, DeviceAbsentError, devices_line
 from .log import LOGGER
 from .memory import MemoryReader, allocation_setting
 from .priority import SETTING, DeviceConflictError, Primary, forced, primary
-from .report import devices_line
 from .seam import Installation, Seam, SeamError, SeamState, SeamStatus
 from .seams import Circumstances, seams
 from .settings import names, read

@@ -11,8 +11,6 @@ from . import host
 from .devices import CPU, Device
 from .log import LOGGER
 from .readable import Unreadable, readable
-from .report import as_json, as_text
-from .report_data import collect
 from .seam import Installation, SeamState, SeamStatus
 
 if TYPE_CHECKING:
@@ -50,6 +48,9 @@ def report_handler(runtime: "Runtime") -> Callable[["web.Request"], Awaitable["w
         import asyncio
 
         from aiohttp import web
+
+        from .report import as_json, as_text
+        from .report_data import collect
 
         accepted = "json" if "application/json" in request.headers.get("Accept", "") else "text"
         wanted = request.query.get("format", accepted)

@@ -1,14 +1,15 @@
 """Pipeline: a batch that is sampled here and finished in a worker at the same time."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ...xpu_runtime import host
-from . import running
-from .finishing import finishing
-from .parts import Conditioning, Part, latent_of, parts_of
+
+if TYPE_CHECKING:
+    from . import running
+    from .parts import Part
 
 
 class UnsuitableLatentError(ValueError):
@@ -60,6 +61,8 @@ class IpexPipeline:
     SEARCH_ALIASES = ["pipeline", "overlap", "two gpus", "ksampler", "batch", "video frames"]
 
     def __init__(self) -> None:
+        from . import running
+
         self._unfinished = running.Unfinished()
 
     @classmethod
@@ -94,10 +97,14 @@ class IpexPipeline:
         **settings: Any,
     ) -> dict[str, Any]:
         """fp32 [B, H, W, C] on the CPU, 0 to 1, and the LATENT. Raises what the parts raise."""
+        from . import running
+        from .finishing import finishing
+        from .parts import Conditioning, latent_of, parts_of
+
         batch = _batch_of(latent_image)
         conditioning = Conditioning(positive, negative)
 
-        def sample(part: Part) -> torch.Tensor:
+        def sample(part: "Part") -> torch.Tensor:
             own = latent_of(latent_image, part)
             found = host.sampled(model, *conditioning.of(part), own, settings)
             samples: torch.Tensor = found["samples"].to("cpu")
@@ -133,7 +140,7 @@ def _whole(latent: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in latent.items() if not name.startswith("downscale_ratio")}
 
 
-def _kept(job: running.Job, work: running.Work) -> list[str]:
+def _kept(job: "running.Job", work: "running.Work") -> list[str]:
     """For the user, before it goes on: what an unfinished run left."""
     if not work.latents:
         return []
@@ -146,7 +153,7 @@ def _kept(job: running.Job, work: running.Work) -> list[str]:
     ]
 
 
-def _told(job: running.Job, seconds: running.Seconds) -> list[str]:
+def _told(job: "running.Job", seconds: "running.Seconds") -> list[str]:
     """For the user: what was done where, and whether at the same time."""
     return [
         f"{job.finishing.text}, {_manner(job)}",
@@ -155,7 +162,7 @@ def _told(job: running.Job, seconds: running.Seconds) -> list[str]:
     ]
 
 
-def _manner(job: running.Job) -> str:
+def _manner(job: "running.Job") -> str:
     if job.overlaps:
         return "while the next was sampled."
     if job.finishing.workers:

@@ -3,15 +3,17 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...xpu_runtime import devices, host, placement
 from ..inference import precision
 from ..select_device import TakesDevice, device_widget
 from .catalogue import METHODS
 from .method import Method, Option, WeightFile
-from .preprocessor import Preprocessor, Wishes, apply, defaults, holding
-from .running import Result
+
+if TYPE_CHECKING:
+    from .preprocessor import Preprocessor
+    from .running import Result
 
 CATEGORY = "IPEX/preprocess"
 
@@ -112,8 +114,10 @@ class _Node(TakesDevice):
         return super().VALIDATE_INPUTS(device)
 
 
-def prepared(method: Method, device: str, request: str, download: bool) -> Preprocessor:
+def prepared(method: Method, device: str, request: str, download: bool) -> "Preprocessor":
     """`method` on the device that a widget names."""
+    from .preprocessor import Preprocessor
+
     chosen = placement.choose(device, f"the preprocessor {method.title}", host.primary_device)
     return Preprocessor(method, chosen.device, request, Finder(download))
 
@@ -150,6 +154,8 @@ class _MethodNode(_Node):
         **options: Any,
     ) -> Any:
         """fp32 [B, H, W, 3] on the CPU; pose estimators give POSE_KEYPOINT too."""
+        from .preprocessor import Wishes, apply, defaults
+
         found = apply(
             prepared(self.METHOD, device, precision, download),
             image,
@@ -200,8 +206,10 @@ class IpexLoadPreprocessor(_Node):
 
     def load(
         self, preprocessor: str, device: str, precision: str, download: bool
-    ) -> tuple[Preprocessor]:
+    ) -> "tuple[Preprocessor]":
         """The preprocessor; the weights of its network are read now."""
+        from .preprocessor import holding
+
         return (holding(prepared(METHODS[preprocessor], device, precision, download)),)
 
 
@@ -229,7 +237,7 @@ class IpexApplyPreprocessor:
 
     def apply(
         self,
-        preprocessor: Preprocessor,
+        preprocessor: "Preprocessor",
         image: Any,
         resolution: int = _RESOLUTION,
         match_input_size: bool = False,
@@ -240,8 +248,10 @@ class IpexApplyPreprocessor:
 
 
 def _with_defaults(
-    found: Preprocessor, image: Any, resolution: int, match: bool, mask: Any
-) -> Result:
+    found: "Preprocessor", image: Any, resolution: int, match: bool, mask: Any
+) -> "Result":
+    from .preprocessor import Wishes, apply, defaults
+
     options = defaults(found.method)
     return apply(found, image, Wishes(resolution, match), options, mask)
 

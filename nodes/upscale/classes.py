@@ -8,8 +8,8 @@ from typing import Any
 from ...xpu_runtime import devices, host, placement
 from ..inference import precision
 from ..select_device import TakesDevice, device_widget
-from . import elsewhere, inpainting, loading, upscaler, upscaling
-from .plan import Wishes
+from . import loading
+from .sizes import METHODS, Size
 
 _LOADED: weakref.WeakValueDictionary[tuple[Any, ...], Any] = weakref.WeakValueDictionary()
 """Models that some workflow still holds, by file, size, time, device and precision."""
@@ -70,6 +70,8 @@ class IpexUpscaleModelLoader(TakesDevice):
 
     def load(self, model_name: str, device: str, precision: str) -> tuple[Any]:
         """The model on the CPU, prepared for `device`. Raises `ModelFileError`."""
+        from . import elsewhere, upscaler
+
         path = Path(host.model_path(loading.FOLDER, model_name))
         chosen = placement.choose(device, "the upscale model", host.primary_device)
         key = (*_identity(path), str(chosen.device), precision)
@@ -118,7 +120,7 @@ class IpexUpscaleImage:
         halo = "Pixels that a tile sees around itself. -1: as far as the model looks, no seams."
         batch = "Tiles or pictures that are computed at once. 0: planned to fit the memory."
         method = {
-            "default": upscaling.METHODS[0],
+            "default": METHODS[0],
             "tooltip": "How the model's result is brought to another size than its own.",
         }
         return {
@@ -130,7 +132,7 @@ class IpexUpscaleImage:
                 "scale_by": ("FLOAT", factor),
                 "width": _whole_number(_MOST_PIXELS, width),
                 "height": _whole_number(_MOST_PIXELS, height),
-                "method": (upscaling.METHODS, method),
+                "method": (METHODS, method),
                 "tile": _whole_number(_MOST_PIXELS, tile),
                 "halo": _whole_number(1024, halo, least=-1),
                 "batch": _whole_number(256, batch),
@@ -144,13 +146,16 @@ class IpexUpscaleImage:
         scale_by: float = 0.0,
         width: int = 0,
         height: int = 0,
-        method: str = upscaling.METHODS[0],
+        method: str = METHODS[0],
         tile: int = 0,
         halo: int = -1,
         batch: int = 0,
     ) -> tuple[Any]:
         """The pictures as fp32 on the CPU, 0 to 1."""
-        size = upscaling.Size(scale_by, width, height, method)
+        from . import upscaling
+        from .plan import Wishes
+
+        size = Size(scale_by, width, height, method)
         own = None if halo < 0 else halo
         return (upscaling.upscale(upscale_model, image, size, Wishes(tile, batch), own),)
 
@@ -184,6 +189,8 @@ class IpexInpaintWithModel:
 
     def inpaint(self, upscale_model: Any, image: Any, mask: Any) -> tuple[Any]:
         """The pictures as fp32 on the CPU, 0 to 1."""
+        from . import inpainting
+
         return (inpainting.inpaint(upscale_model, image, mask),)
 
 
@@ -208,5 +215,7 @@ class IpexUpscaleModelInfo:
 
     def describe(self, upscale_model: Any) -> dict[str, Any]:
         """The text, for other nodes and for the node itself."""
+        from . import upscaling
+
         text = "\n".join(upscaling.described(upscale_model))
         return {"ui": {"text": [text]}, "result": (text,)}

@@ -5,7 +5,6 @@ from typing import Any
 from ...xpu_runtime import devices, host
 from ...xpu_runtime.placement import Placed, choose, choose_offload, offload_of
 from ..select_device import SelectsDevice, shown
-from . import elsewhere, upscaler
 
 _NAME = "the upscale model"
 
@@ -25,6 +24,8 @@ class IpexSelectDeviceUpscaler(SelectsDevice):
         self, upscale_model: Any, device: str, offload_device: str = devices.AUTO
     ) -> dict[str, Any]:
         """A descriptor of the same model whose network loads on `device`."""
+        from . import elsewhere, upscaler
+
         chosen = choose(device, _NAME, host.primary_device)
         if chosen.place is not None:
             own, warning = offload_of(offload_device, chosen.place, _NAME)

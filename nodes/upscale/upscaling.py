@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,6 +21,7 @@ from .halo import Halo
 from .masks import kept
 from .plan import DoesNotFitError, Plan, Wishes, choose
 from .running import Run
+from .sizes import Size
 from .tiles import Canvas
 from .upscaler import Upscaler
 
@@ -32,29 +32,9 @@ leave other models where they are; for less work they are evicted."""
 FACES = "FaceSR"
 """What spandrel calls models for one aligned face."""
 
-METHODS = ["bicubic", "bilinear", "area", "nearest-exact"]
-
 
 class UnsuitableModelError(ValueError):
     """A model that this node cannot use, or not with this picture."""
-
-
-@dataclass(frozen=True)
-class Size:
-    """The size that the user wants; what is 0 follows from the rest, or from the model."""
-
-    scale_by: float = 0.0
-    width: int = 0
-    height: int = 0
-    method: str = METHODS[0]
-
-    def of(self, height: int, width: int, scale: int) -> tuple[int, int]:
-        """Height and width of the result for a picture of this size."""
-        if self.width or self.height:
-            factor = self.width / width if self.width else self.height / height
-            return self.height or round(height * factor), self.width or round(width * factor)
-        factor = self.scale_by or scale
-        return max(1, round(height * factor)), max(1, round(width * factor))
 
 
 @where_it_is

@@ -5,9 +5,8 @@ from collections.abc import Callable
 
 import pytest
 from comfyui_ipex.xpu_runtime import host, runtime
-from comfyui_ipex.xpu_runtime.devices import CPU, Device
+from comfyui_ipex.xpu_runtime.devices import CPU, Device, devices_line
 from comfyui_ipex.xpu_runtime.priority import HostArguments
-from comfyui_ipex.xpu_runtime.report import devices_line
 from comfyui_ipex.xpu_runtime.seam import SeamState, SeamStatus
 
 
