@@ -55,8 +55,9 @@ class ToOneMap(nn.Module):
         """With the weights of `whole`."""
         super().__init__()
         self.rows = whole.kernel_size[0]
-        self.weight = Parameter(whole.weight.detach().permute(2, 1, 0, 3).clone())
-        self.bias = None if whole.bias is None else Parameter(whole.bias.detach().clone())
+        by_row = whole.weight.detach().permute(2, 1, 0, 3).clone()
+        self.weight = Parameter(by_row, whole.weight.requires_grad)
+        self.bias = whole.bias
 
     def forward(self, maps: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, 1, H - rows + 1, W - columns + 1]."""
