@@ -56,6 +56,7 @@ def test_a_convolution_to_one_map_is_torchs_own(bias: bool) -> None:
     plain = nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(5, 1, 7, bias=bias)).eval()
     found = with_channels_last(copy.deepcopy(plain))
     assert [type(part) for part in found] == [ReflectionPad, ToOneMap]
+    assert not any(part.training for part in found)
     with torch.inference_mode():
         assert (found(_noise(5)) - plain(_noise(5))).abs().max() < 1e-5
 

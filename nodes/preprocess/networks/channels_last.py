@@ -74,9 +74,9 @@ def with_channels_last(network: nn.Module) -> nn.Module:
     for parent in list(network.modules()):
         for name, part in list(parent.named_children()):
             if isinstance(part, nn.ReflectionPad2d) and len(set(part.padding)) == 1:
-                setattr(parent, name, ReflectionPad(part.padding[0]))
+                setattr(parent, name, ReflectionPad(part.padding[0]).train(part.training))
             elif isinstance(part, nn.Conv2d) and part.out_channels == 1 and _is_plain(part):
-                setattr(parent, name, ToOneMap(part))
+                setattr(parent, name, ToOneMap(part).train(part.training))
     return network
 
 
