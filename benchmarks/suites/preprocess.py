@@ -217,10 +217,10 @@ def _alone(name: str, size: tuple[int, int], place: Place) -> Trial:
     ready = _ready(name, size)
     options = preprocessor.defaults(ready.method)
     known = loaded.network_of(ready.method, options, place.device, "auto", ready.find)
+    dtype = loaded.settle(known, ready.method, options)
     known.module.to(place.device)
     layout = known.network.layout(place.device)
     batch = Batch(ready.images.to(place.device).movedim(-1, 1).contiguous(memory_format=layout))
-    dtype = next(known.module.parameters()).dtype
     return Trial(
         Side("method", lambda: ready.method.run(known.module, batch, options)),
         facts=lambda: {"dtype": str(dtype).removeprefix("torch.")},

@@ -203,12 +203,18 @@ def halo_of(
 ) -> Halo:
     """How far the model looks; found once for the same weights. The model is on `device`.
 
-    If it looks further than `most` pixels, the answer may be a halo that is not exact.
+    If it looks further than `most` pixels, the answer may be a halo that is not exact. Raises
+    what an interrupt raises, between two test pictures: a slow model takes minutes for all.
     """
     if known.digest in _HALOS:
         return _HALOS[known.digest]
+
+    def seen(picture: Tensor) -> Any:
+        host.check_interrupted()
+        return descriptor(picture.to(known.dtype))
+
     found = find_halo(
-        lambda picture: descriptor(picture.to(known.dtype)),
+        seen,
         needs_of(descriptor),
         descriptor.input_channels,
         descriptor.scale,

@@ -42,6 +42,11 @@ def test_after_an_error_or_an_interrupt_the_model_is_off_the_card(seen: dict[str
     assert found == {"error": 0, "interrupt": 0, "entries": 0, "works again": [1, 128, 128, 3]}
 
 
+def test_an_interrupt_ends_the_search_for_a_models_halo(seen: dict[str, Any]) -> None:
+    found = seen["an_interrupt_ends_the_search_for_the_halo"]
+    assert found == {"pictures": 1, "known": 0, "left": 0, "again": True}
+
+
 def test_pressure_evicts_the_whole_model_and_nothing_loads_it_in_parts(
     seen: dict[str, Any],
 ) -> None:

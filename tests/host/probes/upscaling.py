@@ -111,6 +111,31 @@ def an_error_takes_the_model_off_the_card() -> dict[str, Any]:
     return left
 
 
+def an_interrupt_ends_the_search_for_the_halo() -> dict[str, Any]:
+    """The user stops Upscale Model Info while a test picture is computed."""
+    model = load()
+    name = next(name for name in sys.modules if name.endswith(".nodes.upscale.upscaler"))
+    known = sys.modules[name]._HALOS
+    known.clear()
+    pictures = []
+
+    def stop(_: Any, inputs: tuple[torch.Tensor, ...]) -> None:
+        if inputs[0].device == XPU:
+            pictures.append(inputs[0].shape)
+            mm.interrupt_current_processing()
+
+    hook = model.model.register_forward_pre_hook(stop)
+    describe = nodes.NODE_CLASS_MAPPINGS["IpexUpscaleModelInfo"]().describe
+    with contextlib.suppress(mm.InterruptProcessingException):
+        describe(model)
+        raise AssertionError("the interrupt was not seen")
+    hook.remove()
+    seen = {"pictures": len(pictures), "known": len(known), "left": on_card()}
+    text = describe(model)["result"][0]
+    mm.unload_all_models()
+    return {**seen, "again": "halo: " in text}
+
+
 def pressure_evicts_the_model_whole() -> dict[str, Any]:
     """The host wants a little memory: all weights leave, and the next run loads them again."""
     model = load()
@@ -258,6 +283,7 @@ CHECKS: tuple[Callable[[], Any], ...] = (
     the_model_is_loaded_once_and_unloads_with_the_others,
     many_runs_do_not_grow,
     an_error_takes_the_model_off_the_card,
+    an_interrupt_ends_the_search_for_the_halo,
     pressure_evicts_the_model_whole,
     the_hosts_own_node_takes_the_model,
     sizes_channels_and_tiles,
