@@ -33,6 +33,9 @@ _GOOD_CHUNK = 4
 _PLAIN_PLANES = 24
 """fp32 planes of the input that a method without weights takes at least."""
 
+_PLAIN_COSTS: "dict[Any, Costs | None]" = {}
+"""Of methods without weights: a few numbers for each size of picture that was seen."""
+
 _UNKNOWN = (RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError)
 """What a dry run may stop with: tensors without numbers cannot be looked at."""
 
@@ -163,14 +166,15 @@ def _costs(job: Job, known: Loaded | None, images: Tensor, masks: Tensor | None)
     """Dry runs with one and two pictures; None on the CPU, or where a network cannot run dry."""
     if job.device.type == devices.CPU or not len(images):
         return None
-    if known is None:
-        return dry_costs(job, None, images, masks)
-    if known.twin is None:
+    if known is not None and known.twin is None:
         return None
-    key = (job.method.name, job.sizes, tuple(sorted(job.options.items())), images.shape[-1])
-    if key not in known.costs:
-        known.costs[key] = dry_costs(job, known.twin, images, masks)
-    return known.costs[key]
+    twin, costs = (None, _PLAIN_COSTS) if known is None else (known.twin, known.costs)
+    mask = None if masks is None else masks.shape[-2:]
+    options = tuple(sorted(job.options.items()))
+    key = (job.method.name, job.sizes, options, images.shape[-1], mask)
+    if key not in costs:
+        costs[key] = dry_costs(job, twin, images, masks)
+    return costs[key]
 
 
 def dry_costs(
