@@ -167,7 +167,8 @@ class ComfyServer:
         """Run a workflow with nothing loaded or cached.
 
         The server takes `forget` up between prompts, at a moment of its own: until it has,
-        some nodes come from the cache and the run is repeated.
+        some nodes come from the cache and the run is repeated. It may come to it only after the
+        run, so that the next one finds nothing cached either.
         """
         for _ in range(FRESH_TRIES):
             self.forget()
