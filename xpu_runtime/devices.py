@@ -10,8 +10,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import VERSION
-
 AUTO = "auto"
 CPU = "cpu"
 
@@ -204,14 +202,3 @@ def of_workers() -> tuple[Device, ...]:
     from . import workers
 
     return workers.devices()
-
-
-def devices_line(found: Sequence[Device]) -> str:
-    """The line for the host's log at start: the Intel GPUs, or that there is none."""
-    import torch
-
-    xpus = [device for device in found if device.name.startswith("xpu")]
-    listed = ", ".join(f"{device.name} {device.label}" for device in xpus)
-    if not listed:
-        listed = "no Intel GPU that this torch can use, so nothing is changed"
-    return f"comfyui-ipex {VERSION}, torch {torch.__version__}: {listed}"

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 from . import host, prestart, runtime, server_hooks
 from .decisions.primary import is_xpu
-from .devices import devices_line
 from .import_hook import isolated
 from .log import LOGGER
 from .priority import SETTING, forced
@@ -116,7 +115,7 @@ def _wanted() -> dict[str, Seam]:
     decision = _decision()
     if decision is None:
         return {}
-    LOGGER.info(devices_line(decision.found))
+    LOGGER.info(runtime.devices_line(decision.found))
     if not decision.seams:
         return {}
     disabled = names("COMFYUI_IPEX_DISABLE")

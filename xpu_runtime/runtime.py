@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from . import devices, host, server_hooks, workers
-from .devices import Device, DeviceAbsentError, devices_line
+from . import VERSION, devices, host, server_hooks, workers
+from .devices import Device, DeviceAbsentError
 from .log import LOGGER
 from .memory import MemoryReader, allocation_setting
 from .priority import SETTING, DeviceConflictError, Primary, forced, primary
@@ -40,6 +40,17 @@ class Runtime:
 _running: Runtime | None = None
 
 _Result = TypeVar("_Result")
+
+
+def devices_line(found: Sequence[Device]) -> str:
+    """The line for the host's log at start: the Intel GPUs, or that there is none."""
+    import torch
+
+    xpus = [device for device in found if device.name.startswith("xpu")]
+    listed = ", ".join(f"{device.name} {device.label}" for device in xpus)
+    if not listed:
+        listed = "no Intel GPU that this torch can use, so nothing is changed"
+    return f"comfyui-ipex {VERSION}, torch {torch.__version__}: {listed}"
 
 
 def running() -> Runtime | None:

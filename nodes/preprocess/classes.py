@@ -1,8 +1,10 @@
 """The preprocessor nodes: V1 classes over `preprocessor`, one for each row of the catalogue."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ...xpu_runtime import devices, host, placement
@@ -154,15 +156,8 @@ class _MethodNode(_Node):
         **options: Any,
     ) -> Any:
         """fp32 [B, H, W, 3] on the CPU; pose estimators give POSE_KEYPOINT too."""
-        from .preprocessor import Wishes, apply, defaults
-
-        found = apply(
-            prepared(self.METHOD, device, precision, download),
-            image,
-            Wishes(resolution, match_input_size),
-            defaults(self.METHOD) | options,
-            mask,
-        )
+        own = prepared(self.METHOD, device, precision, download)
+        found = _applied(own, image, resolution, match_input_size, mask, options)
         if not self.METHOD.gives_poses:
             return (found.pictures,)
         shown = json.dumps(found.poses)
@@ -244,16 +239,22 @@ class IpexApplyPreprocessor:
         mask: Any = None,
     ) -> tuple[Any]:
         """fp32 [B, H, W, 3] on the CPU."""
-        return (_with_defaults(preprocessor, image, resolution, match_input_size, mask).pictures,)
+        return (_applied(preprocessor, image, resolution, match_input_size, mask).pictures,)
 
 
-def _with_defaults(
-    found: "Preprocessor", image: Any, resolution: int, match: bool, mask: Any
+def _applied(
+    found: "Preprocessor",
+    image: Any,
+    resolution: int,
+    match: bool,
+    mask: Any,
+    options: Mapping[str, Any] = MappingProxyType({}),
 ) -> "Result":
+    """What is not among `options` has its default."""
     from .preprocessor import Wishes, apply, defaults
 
-    options = defaults(found.method)
-    return apply(found, image, Wishes(resolution, match), options, mask)
+    wanted = defaults(found.method) | options
+    return apply(found, image, Wishes(resolution, match), wanted, mask)
 
 
 class IpexAIOPreprocessor(_Node):
@@ -284,4 +285,4 @@ class IpexAIOPreprocessor(_Node):
     ) -> tuple[Any]:
         """fp32 [B, H, W, 3] on the CPU."""
         found = prepared(METHODS[preprocessor], device, precision, download)
-        return (_with_defaults(found, image, resolution, match_input_size, mask).pictures,)
+        return (_applied(found, image, resolution, match_input_size, mask).pictures,)

@@ -109,16 +109,21 @@ def _keep(key: Any, loaded: Loaded) -> None:
     _KEPT[key] = loaded
     _KEPT.move_to_end(key)
     while len(_KEPT) > 1 and sum(one.size for one in _KEPT.values()) > KEPT_BYTES:
-        _, dropped = _KEPT.popitem(last=False)
-        # Reference cycles in a network would hold its memory on the card for a while; whoever
-        # else holds it has it loaded again.
-        host.unload(dropped.patcher)
+        _let_go()
 
 
 def forget() -> None:
-    """Let go of the networks that are only kept for the next run."""
+    """Let go of all networks that are only kept for the next run."""
     while _KEPT:
-        host.unload(_KEPT.popitem()[1].patcher)
+        _let_go()
+
+
+def _let_go() -> None:
+    """Of the one that was not used for longest."""
+    _, dropped = _KEPT.popitem(last=False)
+    # Reference cycles in a network would hold its memory on the card for a while; whoever
+    # else holds it has it loaded again.
+    host.unload(dropped.patcher)
 
 
 def callables(module: nn.Module) -> list[nn.Module]:

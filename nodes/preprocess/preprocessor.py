@@ -36,6 +36,9 @@ _PLAIN_PLANES = 24
 _PLAIN_COSTS: "dict[Any, Costs | None]" = {}
 """Of methods without weights: a few numbers for each size of picture that was seen."""
 
+_MOST_COSTS = 256
+"""Of one network, or of all methods without: each new seed is another option."""
+
 _UNKNOWN = (RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError)
 """What a dry run may stop with: tensors without numbers cannot be looked at."""
 
@@ -173,6 +176,8 @@ def _costs(job: Job, known: Loaded | None, images: Tensor, masks: Tensor | None)
     options = tuple(sorted(job.options.items()))
     key = (job.method.name, job.sizes, options, images.shape[-1], mask)
     if key not in costs:
+        if len(costs) >= _MOST_COSTS:
+            costs.clear()
         costs[key] = dry_costs(job, twin, images, masks)
     return costs[key]
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 from comfyui_ipex.xpu_runtime import host, runtime
-from comfyui_ipex.xpu_runtime.devices import CPU, Device, devices_line
+from comfyui_ipex.xpu_runtime.devices import CPU, Device
 from comfyui_ipex.xpu_runtime.priority import HostArguments
 from comfyui_ipex.xpu_runtime.seam import SeamState, SeamStatus
 
@@ -86,5 +86,7 @@ def test_the_device_is_decided_once_a_process(machine: Callable[..., None]) -> N
 
 def test_the_first_line_names_every_intel_gpu_or_says_that_there_is_none() -> None:
     arc = Device("xpu:0", "Intel Arc A770")
-    assert devices_line([arc, Device(CPU, "CPU")]).endswith(": xpu:0 Intel Arc A770")
-    assert "nothing is changed" in devices_line([Device("cuda:0", "H100"), Device(CPU, "CPU")])
+    assert runtime.devices_line([arc, Device(CPU, "CPU")]).endswith(": xpu:0 Intel Arc A770")
+    assert "nothing is changed" in runtime.devices_line(
+        [Device("cuda:0", "H100"), Device(CPU, "CPU")]
+    )
