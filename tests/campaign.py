@@ -1,23 +1,20 @@
 """The fault campaign: every node on emulated cards of every host, with a table of what came of it.
 
-    ./test --campaign [--host VERSION] [--only NAME] [--minutes N] [--jobs N] [--seed N] [--faults]
+    ./test --campaign [--host VERSION] [--only NAME] [--jobs N] [--seed N]
+                      [--minutes N] [--hostile N] [--faults]
 
 Rows are printed as they are done, so that a run that is stopped still counts. After the faults
 come the full forms of the tests that take a sample in `./test`: hostile input, soak, dependencies.
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
-import threading
 import time
 import types
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from queue import Queue
-from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -27,19 +24,20 @@ if __name__ == "__main__":  # as tests/conftest.py does it for pytest
     package.__path__ = [str(REPOSITORY)]
     sys.modules["comfyui_ipex"] = package
 
+import hostile_input  # noqa: E402
 import hosts  # noqa: E402
 import models  # noqa: E402
 import node_files  # noqa: E402
 import probes  # noqa: E402
 from comfyui_ipex import nodes  # noqa: E402
 from comfyui_ipex.launcher.console import say, warn  # noqa: E402
-from comfyui_ipex.launcher.folders import child_environment  # noqa: E402
+from probes import Row  # noqa: E402
 
 WORKFLOWS = ("txt2img",)
 
 CARD = ("-m", "xpu_emulator", "--device", "a770", "--memory", "3GiB", "--")
 
-SETTINGS = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **probes.NO_REAL_GPU}
+SETTINGS = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
 ONCE = node_files.SLOW
 """Nodes whose pictures take many seconds on a CPU: only the newest of the hosts runs them."""
@@ -52,12 +50,9 @@ COLUMNS = ("calls", "injected", "results", "errors")
 FULL_FORMS = (
     "tests/unit/test_hostile_weights.py",
     "tests/unit/test_supply_chain.py",
-    "tests/host/test_hostile_input.py",
     "tests/host/test_soak.py",
     "tests/host/test_concurrency.py",
 )
-
-Row = dict[str, Any]
 
 
 def names() -> list[str]:
@@ -78,54 +73,16 @@ def rows(
     What a process did not come to before it ended is a row as well, with what ended it.
     """
     node_files.written(wanted)
-    found: Queue[Row | None] = Queue()
-    shares = [list(wanted[first::jobs]) for first in range(jobs)]
-    threads = [
-        threading.Thread(target=_share, args=(version, share, (seconds, seed), found))
-        for share in shares
-    ]
-    for thread in threads:
-        thread.start()
-    running = len(threads)
-    while running:
-        row = found.get()
-        if row is None:
-            running -= 1
-        else:
-            yield row
-    for thread in threads:
-        thread.join()
-
-
-def _share(
-    version: str,
-    wanted: Sequence[str],
-    sample: tuple[float, int],
-    found: "Queue[Row | None]",
-) -> None:
     host = hosts.installed(version)
-    probe = str(probes.FOLDER / "campaign.py")
-    arguments = [str(models.written()), str(REPOSITORY), *map(str, sample), *wanted]
-    tests = str(Path(__file__).parent)
-    with subprocess.Popen(
-        [str(host.python), *CARD, probe, *arguments],
-        cwd=host.tree.path,
-        env={**child_environment(), **SETTINGS, "PYTHONPATH": tests},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        missing = list(wanted)
-        for line in process.stdout:
-            if line.startswith('{"name"'):
-                row = json.loads(line)
-                missing.remove(row["name"])
-                found.put(row)
-    for name in missing:
-        lost = [f"its process ended with {process.returncode}"]
-        found.put({"name": name, **dict.fromkeys(COLUMNS, 0), "lost": lost, "seconds": 0.0})
-    found.put(None)
+    given = (str(models.written()), str(REPOSITORY), str(seconds), str(seed))
+
+    def share(names: Sequence[str]) -> Iterator[Row]:
+        yield from probes.rows(host, "campaign", *given, *names, prefix=CARD, settings=SETTINGS)
+
+    for row in probes.side_by_side(wanted, jobs, share):
+        why = row.pop("failed", "")
+        missing = {**dict.fromkeys(COLUMNS, 0), "lost": [why], "seconds": 0.0}
+        yield {**row, **missing} if why else row
 
 
 def line(row: Row) -> str:
@@ -170,6 +127,22 @@ def faults(
     return not total(everything)["lost"]
 
 
+def hostile(wanted: Sequence[str], minutes: float, jobs: int) -> bool:
+    """What nodes make of hostile input, with a table; true if all of it is clear."""
+    names = [name for name in wanted if name in hostile_input.names()]
+    if not names:
+        return True
+    say(hostile_input.HEADING)
+    done = []
+    for row in hostile_input.rows(names, minutes * 60 * jobs / len(names), jobs):
+        done.append(row)
+        say(hostile_input.line(row))
+        for unclear in hostile_input.problems(row):
+            warn(f"{row['name']}: {unclear}")
+    say(hostile_input.line(hostile_input.total(done)))
+    return not any(hostile_input.problems(row) for row in done)
+
+
 def dependency_sets() -> bool:
     """Try the lowest and the newest dependencies; true if the tests pass on both."""
     command = [sys.executable, str(Path(__file__).with_name("dependencies.py")), "sets"]
@@ -189,6 +162,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--host", action="append", choices=hosts.VERSIONS, help="only this version")
     parser.add_argument("--only", action="append", choices=names(), help="only this node")
     parser.add_argument("--minutes", type=float, default=40.0, help="for the faults (40)")
+    parser.add_argument("--hostile", type=float, default=10.0, help="minutes for fuzzed input (10)")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--seed", type=int, default=0, help="another one: other calls fail")
     parser.add_argument("--faults", action="store_true", help="nothing after the faults")
@@ -197,7 +171,13 @@ def main(arguments: Sequence[str]) -> int:
     wanted = chosen.only or names()
     good = faults(chosen.host or hosts.VERSIONS, wanted, chosen.minutes, chosen.jobs, chosen.seed)
     if not chosen.faults:
-        parts = [full_forms(), dependency_sets(), good]  # each runs, whatever came of another
+        clear = hostile(wanted, chosen.hostile, chosen.jobs)
+        parts = [
+            clear,
+            full_forms(),
+            dependency_sets(),
+            good,
+        ]  # each runs, whatever came of another
         good = all(parts)
     say(f"The campaign took {(time.monotonic() - started) / 60:.0f} minutes.")
     return 0 if good else 1

@@ -2,8 +2,11 @@
 
 import json
 import subprocess
-from collections.abc import Mapping, Sequence
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from queue import Queue
 from typing import Any
 
 import hosts
@@ -13,6 +16,12 @@ from comfyui_ipex.launcher.folders import child_environment
 NO_REAL_GPU = {"CUDA_VISIBLE_DEVICES": ""}
 
 FOLDER = Path(__file__).parent / "host" / "probes"
+
+
+Row = dict[str, Any]
+
+TOLD = 4000
+"""Characters of what a probe wrote last that a failure quotes."""
 
 
 def ask(
@@ -27,15 +36,83 @@ def ask(
     `prefix` stands between the interpreter and the probe; `settings` join the environment.
     Raises `AssertionError` if it fails.
     """
-    environment = {**child_environment(), "PYTHONPATH": str(Path(__file__).parent)}
-    environment |= {**NO_REAL_GPU, **(settings or {})}
     done = subprocess.run(
         [str(host.python), *prefix, str(FOLDER / f"{probe}.py"), *arguments],
         cwd=host.tree.path,
-        env=environment,
+        env=_environment(settings),
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, f"{probe} ended with {done.returncode}:\n{done.stderr[-4000:]}"
+    assert done.returncode == 0, f"{probe} ended with {done.returncode}:\n{done.stderr[-TOLD:]}"
     return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def _environment(settings: Mapping[str, str] | None) -> dict[str, str]:
+    environment = {**child_environment(), "PYTHONPATH": str(Path(__file__).parent)}
+    return environment | {**NO_REAL_GPU, **(settings or {})}
+
+
+def rows(
+    host: hosts.TestHost,
+    probe: str,
+    *arguments: str,
+    prefix: Sequence[str] = (),
+    settings: Mapping[str, str] | None = None,
+) -> Iterator[Row]:
+    """The rows that a probe prints, JSON with a "name" first, each when it is printed.
+
+    The rest is as for `ask`.
+    """
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8") as said,
+        subprocess.Popen(
+            [str(host.python), *prefix, str(FOLDER / f"{probe}.py"), *arguments],
+            cwd=host.tree.path,
+            env=_environment(settings),
+            stdout=subprocess.PIPE,
+            stderr=said,
+            text=True,
+        ) as process,
+    ):
+        assert process.stdout is not None
+        yield from (json.loads(line) for line in process.stdout if line.startswith('{"name"'))
+        code = process.wait()
+        said.seek(0)
+        assert code == 0, f"{probe} ended with {code}:\n{said.read()[-TOLD:]}"
+
+
+def side_by_side(
+    names: Sequence[str], jobs: int, run: Callable[[Sequence[str]], Iterator[Row]]
+) -> Iterator[Row]:
+    """The rows of `names`, which `run` makes for a share of them, from `jobs` threads at once.
+
+    What a share did not come to before it failed is a row as well: its "failed" says why.
+    """
+    found: Queue[Row | None] = Queue()
+
+    def share(wanted: Sequence[str]) -> None:
+        missing, why = list(wanted), "no row came"
+        try:
+            for row in run(wanted):
+                missing.remove(row["name"])
+                found.put(row)
+        except AssertionError as error:
+            why = str(error)
+        for name in missing:
+            found.put({"name": name, "failed": why})
+        found.put(None)
+
+    shares = [names[at::jobs] for at in range(min(jobs, len(names)))]
+    threads = [threading.Thread(target=share, args=(one,)) for one in shares]
+    for thread in threads:
+        thread.start()
+    running = len(threads)
+    while running:
+        row = found.get()
+        if row is None:
+            running -= 1
+        else:
+            yield row
+    for thread in threads:
+        thread.join()

@@ -45,11 +45,11 @@ def bounded_sdpa(
     mask = as_rank_two(attn_mask, query)
     call = _Call(original, is_causal, scale, enable_gqa, limit)
     if (
-        dropout_p != 0.0
+        _plan_for(query, key, limit) is None  # first: it is what most calls end with
+        or dropout_p != 0.0
         or (is_causal and mask is not None)
         or not can_be_split(query, key, value, mask, enable_gqa)
         or wants_gradient(query, key, value, mask)
-        or _plan_for(query, key, limit) is None
     ):
         return call(query, key, value, mask, is_causal, dropout_p)
     return assembled(query, _parts(call, query, key, value, mask))
@@ -95,6 +95,8 @@ class _Call:
 
 
 def _plan_for(query: "torch.Tensor", key: "torch.Tensor", limit: int) -> Plan | None:
+    if query.dim() < 2 or key.dim() < 2:
+        return None  # torch says what is wrong with them
     heads = query.shape[-3] if query.dim() > 2 else 1
     batch = query.shape[:-3].numel()
     size = max(SCORE_BYTES, query.element_size())

@@ -71,6 +71,9 @@ def _compiled(table: tuple[tuple[str, str], ...]) -> re.Pattern[str]:
     return re.compile("|".join(pattern for pattern, _ in table))
 
 
+# c10/core/impl/alloc_cpu.cpp: on Linux and macOS, and on Windows.
+_OUT_OF_HOST_MEMORY = re.compile(r"DefaultCPUAllocator: (?:can't allocate|not enough) memory")
+
 _OUT_OF_MEMORY = _compiled(OUT_OF_MEMORY_TEXTS)
 _DEVICE_LOST = _compiled(DEVICE_LOST_TEXTS)
 
@@ -104,6 +107,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, out_of_memory_class()) or (
         _OUT_OF_MEMORY.search(str(error)) is not None
     )
+
+
+def is_out_of_any_memory(error: BaseException) -> bool:
+    """The same, or that the computer's own memory ran out: for calls that may run on its CPU."""
+    if is_out_of_memory(error):
+        return True
+    return isinstance(error, RuntimeError) and _OUT_OF_HOST_MEMORY.search(str(error)) is not None
 
 
 def translated(error: RuntimeError) -> RuntimeError:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ...xpu_runtime import devices
-from ...xpu_runtime.errors import is_device_lost, is_out_of_memory
+from ...xpu_runtime.errors import is_device_lost, is_out_of_any_memory
 from ...xpu_runtime.log import LOGGER
 
 AUTO = "auto"
@@ -156,7 +156,7 @@ def _check(run: Callable[[torch.dtype], Tensor], dtype: torch.dtype, reference: 
     try:
         result = run(dtype).float()
     except RuntimeError as error:
-        if is_out_of_memory(error) or is_device_lost(error):
+        if is_out_of_any_memory(error) or is_device_lost(error):
             raise
         # fp32 has just worked: what fails now is the dtype.
         return Check(dtype, float("inf"), str(error).splitlines()[0])

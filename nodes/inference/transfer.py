@@ -13,8 +13,9 @@ import numpy
 import torch
 from torch import Tensor
 
-PART_BYTES = 32 << 20
-"""Each of the two pinned buffers."""
+PART_BYTES = 8 << 20
+"""Each of the two pinned buffers, and what is copied at once: while one part is on its way, the
+CPU reads or writes the next."""
 
 Write = Callable[[int, int, Tensor], None]
 """(first row, end, pixels): takes [N, end - first, W, C] on the CPU, and keeps no view."""
@@ -33,10 +34,13 @@ class Transfer:
         """fp32 pixels on the device; the copy does not wait for what the device computes."""
         if self._backend is None:
             return pixels
-        pinned = torch.empty(pixels.shape, dtype=pixels.dtype, pin_memory=True)
-        pinned.copy_(pixels)
-        # The pinned block is kept by torch's allocator until the copy has been made.
-        return pinned.to(self.device, non_blocking=True)
+        there = torch.empty(pixels.shape, dtype=pixels.dtype, device=self.device)
+        at_once = max(1, PART_BYTES * len(pixels) // max(1, pixels.nbytes))
+        for part, target in zip(pixels.split(at_once), there.split(at_once), strict=True):
+            pinned = torch.empty(part.shape, dtype=part.dtype, pin_memory=True)
+            # The pinned block is kept by torch's allocator until the copy has been made.
+            target.copy_(pinned.copy_(part), non_blocking=True)
+        return there
 
     def ready(self) -> Any:
         """A mark behind what the device has been asked to do so far; None on the CPU."""

@@ -10,6 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+MOST_ASPECT = 8
+"""How many times longer than its shorter side a picture may be for networks that look at all
+pictures with a shorter side of their own: a row of pixels would be looked at for hours."""
+
 
 @dataclass(frozen=True)
 class Geometry:

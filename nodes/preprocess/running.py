@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ...xpu_runtime.errors import is_out_of_memory, out_of_memory_class
+from ...xpu_runtime.errors import is_out_of_any_memory, out_of_memory_class
 from ...xpu_runtime.log import LOGGER
 from ..inference import missing_ops
 from ..inference.surroundings import ALONE, Surroundings
@@ -163,6 +163,9 @@ class Run:
                 self.around.check_interrupted()
                 part = self._next()
                 launched = self._try(part, lambda part=part: self._launch(part))
+            if launched is not None and overlapping:
+                # The machine hands out the result's memory while the device computes.
+                output[launched.part.first : launched.part.end].zero_()
             if before is None and (not overlapping or self.measure is not None):
                 before, launched = launched, None
             if before is not None:
@@ -181,7 +184,7 @@ class Run:
         try:
             return call()
         except RuntimeError as error:
-            if not is_out_of_memory(error):
+            if not is_out_of_any_memory(error):
                 raise
             reason = str(error).splitlines()[0]
             # The frames of the failed call hold its tensors.

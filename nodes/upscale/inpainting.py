@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ...xpu_runtime import devices, host
-from ...xpu_runtime.errors import is_out_of_memory
+from ...xpu_runtime.errors import is_out_of_any_memory
 from ...xpu_runtime.managed_model import resident
 from ..inference.dry_run import Cost, cost_of
 from ..inference.limits import FREE_SHARE, Limits, limits_of
@@ -104,7 +104,7 @@ def _filled(
         result = descriptor(both[:, :RGB], both[:, RGB:])
         return result[0, :, : canvas.height, : canvas.width].movedim(0, -1).to("cpu", torch.float32)
     except RuntimeError as error:
-        if not is_out_of_memory(error):
+        if not is_out_of_any_memory(error):
             raise
         # The frames of the failed call, and this one, hold its tensors.
         error.__traceback__ = None

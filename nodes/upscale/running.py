@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ...xpu_runtime.errors import is_out_of_memory
+from ...xpu_runtime.errors import is_out_of_any_memory
 from ...xpu_runtime.log import LOGGER
 from ..inference.surroundings import ALONE, Surroundings
 from ..inference.transfer import Transfer, new_result
@@ -134,7 +134,7 @@ class Run:
         try:
             return call(pieces)
         except RuntimeError as error:
-            if not is_out_of_memory(error):
+            if not is_out_of_any_memory(error):
                 raise
             reason = str(error).splitlines()[0]
             # The frames of the failed call hold its tensors.

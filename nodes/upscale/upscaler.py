@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ...xpu_runtime import devices, host, managed_model
-from ...xpu_runtime.errors import is_out_of_memory
+from ...xpu_runtime.errors import is_out_of_any_memory
 from ...xpu_runtime.placement import copied, device_for
 from ..inference import casting, precision
 from ..inference.dry_run import Cost, cost_of, without_numbers
@@ -241,7 +241,7 @@ def takes_batches(descriptor: Any, known: Upscaler) -> bool:
         try:
             together = descriptor(both.clone())
         except (RuntimeError, ValueError) as error:
-            if isinstance(error, RuntimeError) and is_out_of_memory(error):
+            if isinstance(error, RuntimeError) and is_out_of_any_memory(error):
                 raise
             _BATCHES[key] = False
         else:

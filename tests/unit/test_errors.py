@@ -9,6 +9,7 @@ from comfyui_ipex.xpu_runtime.errors import (
     DeviceLostError,
     host_errors,
     is_device_lost,
+    is_out_of_any_memory,
     is_out_of_memory,
 )
 from xpu_emulator import DeviceSpec, EmulatedXpu
@@ -49,6 +50,15 @@ def test_out_of_memory_texts_become_torchs_error(text: str) -> None:
     assert raised.value.__cause__ is error
     assert text in str(raised.value)
     assert is_out_of_memory(raised.value)
+
+
+@pytest.mark.parametrize("words", ["can't allocate memory", "not enough memory"])
+def test_the_computers_own_memory_is_another_matter_than_the_cards(words: str) -> None:
+    text = f"[enforce fail] err == 0. DefaultCPUAllocator: {words}: you tried to allocate 9 bytes."
+    error = RuntimeError(text)
+    assert is_out_of_any_memory(error) and not is_out_of_memory(error)
+    assert not is_out_of_any_memory(ValueError(text))
+    assert all(is_out_of_any_memory(RuntimeError(one)) for one in OUT_OF_MEMORY)
 
 
 @pytest.mark.parametrize("text", LOST)

@@ -94,6 +94,16 @@ def test_the_shorter_side_is_looked_at_as_in_training(
     assert depth_anything.network_size(*size) == expected
 
 
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((100, 800), (518, 4144)), ((1, 48), (84, 4144)), ((16384, 1), (4144, 14))],
+)
+def test_thin_pictures_are_looked_at_at_a_size_that_ends(
+    size: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    assert depth_anything.network_size(*size) == expected
+
+
 def test_midas_equals_its_detector(midas_weights: Any, midas_network: nn.Module) -> None:
     from controlnet_aux import MidasDetector
     from controlnet_aux.midas.midas.dpt_depth import DPTDepthModel

@@ -62,6 +62,13 @@ def test_boxes_are_the_detectors_each_person_once_and_no_dogs(tmp_path: Path) ->
     assert torch.allclose(torch.from_numpy(boxes[:, 2:] - boxes[:, :2]), torch.tensor([80.0, 160]))
 
 
+@pytest.mark.parametrize("size", [(1, 2000), (2000, 1)])
+def test_a_row_of_pixels_is_looked_at_too(tmp_path: Path, size: tuple[int, int]) -> None:
+    network = dwpose.load(paths(tmp_path, *CENTRES))
+    hint = dwpose.run(network, batch(torch.zeros(1, 3, *size)), defaults(dwpose.METHODS[0]))
+    assert hint.pictures.shape == (1, 3, *size)
+
+
 def test_frames_without_people_are_black_and_the_others_keep_theirs(tmp_path: Path) -> None:
     network = dwpose.load(paths(tmp_path, CENTRES[0]))
     frames = torch.cat((frame(DOTS[0]), torch.zeros(1, 3, HEIGHT, WIDTH), frame((80, 120))))

@@ -7,6 +7,7 @@ import pytest
 import torch
 from comfyui_ipex.nodes.preprocess.method import Network
 from comfyui_ipex.nodes.preprocess.networks.channels_last import (
+    OfPictures,
     ReflectionPad,
     ToOneMap,
     with_channels_last,
@@ -62,6 +63,16 @@ def test_a_convolution_to_one_map_is_torchs_own(bias: bool) -> None:
         assert (found(_noise(5)) - plain(_noise(5))).abs().max() < 1e-5
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_convolution_of_pictures_is_torchs_own(bias: bool) -> None:
+    plain = nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(3, 5, 7, bias=bias)).eval()
+    found = with_channels_last(copy.deepcopy(plain))
+    assert [type(part) for part in found] == [ReflectionPad, OfPictures]
+    assert not any(part.training for part in found)
+    with torch.inference_mode():
+        assert (found(_noise(3)) - plain(_noise(3))).abs().max() < 1e-5
+
+
 def test_other_convolutions_and_uneven_reflections_stay_as_they_are() -> None:
     parts = [nn.Conv2d(5, 2, 3), nn.Conv2d(5, 1, 3, stride=2), nn.ReflectionPad2d((1, 1, 2, 2))]
     assert list(with_channels_last(nn.Sequential(*parts))) == parts
@@ -69,13 +80,23 @@ def test_other_convolutions_and_uneven_reflections_stay_as_they_are() -> None:
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
 @pytest.mark.parametrize(
-    "part", [InstanceNorm(1e-5), ReflectionPad(1), ReflectionPad(3), ToOneMap(nn.Conv2d(5, 1, 7))]
+    ("part", "channels"),
+    [
+        (InstanceNorm(1e-5), 5),
+        (ReflectionPad(1), 5),
+        (ReflectionPad(3), 5),
+        (ToOneMap(nn.Conv2d(5, 1, 7)), 5),
+        (OfPictures(nn.Conv2d(3, 4, 7)), 3),
+    ],
 )
 def test_on_a_card_the_result_is_the_cpus_and_channels_stay_where_they_were(
-    part: nn.Module, layout: torch.memory_format, emulated_xpu: Callable[..., object]
+    part: nn.Module,
+    channels: int,
+    layout: torch.memory_format,
+    emulated_xpu: Callable[..., object],
 ) -> None:
     emulated_xpu()
-    maps = (_noise(5) - 0.5).contiguous(memory_format=layout)
+    maps = (_noise(channels) - 0.5).contiguous(memory_format=layout)
     there = copy.deepcopy(part).to("xpu:0")
     with torch.inference_mode():
         found = there(maps.to("xpu:0"))

@@ -146,6 +146,28 @@ def test_known_people_are_found_where_they_are() -> None:
         assert min(found) < 0.02
 
 
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((368, 460), (184, 230)),
+        ((184, 1472), (184, 1472)),
+        ((1, 48), (30, 1472)),
+        ((9200, 1), (184, 1)),
+    ],
+)
+def test_bodies_are_looked_for_at_a_size_that_ends(
+    size: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    assert openpose.seen_size(*size) == expected
+
+
+@pytest.mark.parametrize("size", [(1, 2000), (2000, 1)])
+def test_a_row_of_pixels_has_nobody(size: tuple[int, int]) -> None:
+    network = openpose.OpenPose().eval()
+    hint = openpose.run(network, batch(torch.zeros(1, 3, *size)), defaults(openpose.METHODS[0]))
+    assert hint.pictures.shape == (1, 3, *size)
+
+
 def test_a_batch_of_frames_is_what_the_frames_are_alone() -> None:
     crowds = [CROWDS["one"], CROWDS["nobody"], CROWDS["two"]]
     images = pictures(HEIGHT, WIDTH, 3)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from comfyui_ipex.nodes.inference import casting, missing_ops
+from comfyui_ipex.nodes.inference import casting, missing_ops, transfer
 from comfyui_ipex.nodes.inference.dry_run import without_numbers
 from comfyui_ipex.nodes.inference.limits import Limits
 from comfyui_ipex.nodes.inference.surroundings import Surroundings
@@ -70,6 +70,18 @@ def test_when_memory_runs_out_finished_frames_are_kept_and_chunks_are_halved(
     assert network.seen[:2] == [4, 4]
     assert network.seen[-2:] == [2, 2], "the frames that were left went in halves"
     assert len(network.seen) <= 5, "finished frames were computed again"
+
+
+def test_pictures_reach_a_card_whole_whatever_goes_at_once(
+    emulated_xpu: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = pictures(5)
+    emulated_xpu([DeviceSpec(A770)], async_copies=True, poison=True)
+    for size in (1, images[0].nbytes, 2 * images[0].nbytes, 1 << 30):
+        monkeypatch.setattr(transfer, "PART_BYTES", size)
+        there = transfer.Transfer(XPU).upload(images)
+        assert torch.equal(there.cpu(), images)
+        assert transfer.Transfer(XPU).upload(images[:0]).shape == (0, *images.shape[1:])
 
 
 def test_what_does_not_fit_an_emptied_card_is_an_error_with_a_remedy(emulated_xpu: Make) -> None:

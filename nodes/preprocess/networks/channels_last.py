@@ -44,6 +44,31 @@ def _mirror(maps: Tensor, edge: int) -> None:
     maps[:, :, -edge:] = maps[:, :, -2 * edge - 1 : -edge - 1].flip(2)
 
 
+class OfPictures(nn.Module):
+    """A convolution of pictures, without stride, dilation and padding.
+
+    Libraries read 3 channels slowly: on a GPU it is given a fourth, of zeros.
+    """
+
+    def __init__(self, whole: nn.Conv2d) -> None:
+        """With the weights of `whole`."""
+        super().__init__()
+        self.weight = Parameter(
+            functional.pad(whole.weight.detach(), (0, 0, 0, 0, 0, 1)), whole.weight.requires_grad
+        )
+        self.bias = whole.bias
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """[N, 3, H, W] -> [N, C, H - rows + 1, W - columns + 1]."""
+        weight = self.weight
+        if kept_last(pictures):
+            pictures = functional.pad(pictures, (0, 0, 0, 0, 0, 1))
+            pictures = pictures.contiguous(memory_format=torch.channels_last)
+        else:
+            weight = weight[:, :3]
+        return functional.conv2d(pictures, weight, self.bias)
+
+
 class ToOneMap(nn.Module):
     """A convolution to a single map, without stride, dilation and padding.
 
@@ -70,13 +95,15 @@ class ToOneMap(nn.Module):
 
 
 def with_channels_last(network: nn.Module) -> nn.Module:
-    """`network` with its reflections and its convolutions to one map replaced."""
+    """`network` with its reflections, convolutions of pictures and those to one map replaced."""
     for parent in list(network.modules()):
         for name, part in list(parent.named_children()):
             if isinstance(part, nn.ReflectionPad2d) and len(set(part.padding)) == 1:
                 setattr(parent, name, ReflectionPad(part.padding[0]).train(part.training))
             elif isinstance(part, nn.Conv2d) and part.out_channels == 1 and _is_plain(part):
                 setattr(parent, name, ToOneMap(part).train(part.training))
+            elif isinstance(part, nn.Conv2d) and part.in_channels == 3 and _is_plain(part):
+                setattr(parent, name, OfPictures(part).train(part.training))
     return network
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...inference.weight_files import load_state_dict
+from ..geometry import MOST_ASPECT
 from ..method import Batch, Hint, Method, Network, Option, Paths, WeightFile
 from .depth_maps import normalised, stretched
 from .filling import fill
@@ -186,11 +187,17 @@ def _positions(known: Tensor, rows: int, columns: int) -> Tensor:
 
 
 def network_size(height: int, width: int) -> tuple[int, int]:
-    """The size at which a picture is looked at: the shorter side about 518, patches whole."""
-    scale = max(TRAINED_SIDE / height, TRAINED_SIDE / width)
+    """The size at which a picture is looked at: the shorter side about 518, patches whole.
+
+    Of pictures that are longer than `MOST_ASPECT` it is the longer side that is set.
+    """
+    short, long = min(height, width), max(height, width)
+    thin = long > MOST_ASPECT * short
+    scale = MOST_ASPECT * TRAINED_SIDE / long if thin else TRAINED_SIDE / short
+    least = PATCH if thin else TRAINED_SIDE
 
     def whole(side: int) -> int:
-        return max(TRAINED_SIDE, round(scale * side / PATCH) * PATCH)
+        return max(least, round(scale * side / PATCH) * PATCH)
 
     return whole(height), whole(width)
 

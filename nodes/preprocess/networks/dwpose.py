@@ -103,7 +103,7 @@ def people(network: nn.Module, images: Tensor) -> list[Boxes]:
     """Where people are in each picture [N, 3, H, W], the surest first."""
     height, width = images.shape[2:]
     scale = min(_SIDE / height, _SIDE / width)
-    size = (int(height * scale), int(width * scale))
+    size = (max(1, int(height * scale)), max(1, int(width * scale)))
     small = nn.functional.interpolate(images, size, mode="bilinear")
     padding = (0, _SIDE - size[1], 0, _SIDE - size[0])
     # Red first, as the reference gives it, although YOLOX was trained with blue first.

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ...inference.weight_files import load_state_dict
 from ..controlnet_aux import network_class
+from ..geometry import MOST_ASPECT
 from ..method import Batch, Hint, Method, Network, Option, Paths, WeightFile
 from . import annotators, resampling
 from .filling import fill, unfilled
@@ -67,7 +68,7 @@ def run(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> 
     pictures = batch.images.flip(1) * (255 / 256) - 0.5
     height, width = pictures.shape[2:]
     crowd = bodies(network, pictures)
-    budget = pictures.shape[0] * math.ceil(width / height * _BODY_HEIGHT) * _BODY_HEIGHT
+    budget = pictures.shape[0] * math.prod(seen_size(height, width))
     parts = hands_and_faces(network, pictures, crowd, options, budget)
     people = [
         tuple(
@@ -98,11 +99,16 @@ def _relative(points: Points, height: int, width: int) -> Points:
     return tuple(point and (point[0] / width, point[1] / height) for point in points)
 
 
+def seen_size(height: int, width: int) -> tuple[int, int]:
+    """The size at which bodies are looked for: 184 high, or as wide as `MOST_ASPECT` allows."""
+    scale = min(_BODY_HEIGHT / height, MOST_ASPECT * _BODY_HEIGHT / width)
+    return max(1, int(height * scale)), max(1, int(width * scale))
+
+
 def bodies(network: nn.Module, pictures: Tensor) -> list[list[Points]]:
     """For each picture the 18 points of each person, in pixels."""
     height, width = pictures.shape[2:]
-    scale = _BODY_HEIGHT / height
-    small = (int(height * scale), int(width * scale))
+    small = seen_size(height, width)
     seen = resampling.apply(pictures, *resampling.resize((height, width), small))
     padding = (-small[1] % _STRIDE, -small[0] % _STRIDE)
     affinities, heat = network(nn.functional.pad(seen, (0, padding[0], 0, padding[1])))

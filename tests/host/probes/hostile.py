@@ -1,8 +1,10 @@
 """Runs inside a host's process on its CPU: what do nodes make of input that nobody should send?
 
-usage: hostile.py MODELS EXTENSION EXAMPLES NODE ...      (working directory: the host's tree)
-Prints one line of JSON: how many prompts were refused by the host, gave a result or a clear
-error, and what gave anything else. `EXAMPLES` is the number of fuzzed prompts for each node.
+usage: hostile.py MODELS EXTENSION EXAMPLES SECONDS NODE ...  (working directory: the host's tree)
+Prints a line of JSON for each node when it is done: how many prompts were refused by the host, gave
+a result or a clear error, what gave anything else, the memory that this process had taken since it
+started in bytes, and the seconds. A node is given at most `EXAMPLES` fuzzed prompts, and none
+after `SECONDS` of them.
 """
 
 import asyncio
@@ -11,18 +13,16 @@ import json
 import logging
 import resource
 import sys
+import time
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import worker
 
-MODELS, EXTENSION, EXAMPLES, WANTED = (
-    Path(sys.argv[1]),
-    sys.argv[2],
-    int(sys.argv[3]),
-    sys.argv[4:],
-)
+MODELS, EXTENSION = Path(sys.argv[1]), sys.argv[2]
+EXAMPLES, SECONDS, WANTED = int(sys.argv[3]), float(sys.argv[4]), sys.argv[5:]
 # Options of the host, which reads them from the command line.
 SERVED = worker.start(MODELS, EXTENSION, ("--cpu",))
 
@@ -38,17 +38,11 @@ import nodes  # noqa: E402
 # What the computer says is available: results of absurd sizes are errors instead of a minute.
 AVAILABLE = 96 << 20
 
-MOST_GROWTH = 2 << 30
-"""Bytes that no hostile input may make this process take."""
-
 # Of a node with a picture of its own: these come over links, which the host does not check.
 OVER_LINKS = {
     "INT": [-1, 0, 1, 1 << 40, -(1 << 70), True, None, "8"],
     "FLOAT": [float("nan"), float("inf"), -1.0, 1e300, 0.0, None],
 }
-
-TALLY = {"refused by the host": 0, "results": 0, "clear errors": 0}
-UNCLEAR: list[str] = []
 
 
 def refused(prompt: dict[str, Any]) -> bool:
@@ -61,20 +55,36 @@ def refused(prompt: dict[str, Any]) -> bool:
     return not answer[0]
 
 
-def judge(what: str, prompt: dict[str, Any]) -> None:
-    """Run a prompt and count it; note it where neither a result nor a clear error came."""
-    if refused(prompt):
-        TALLY["refused by the host"] += 1
-        return
-    outcome = SERVED.run(prompt)
-    if outcome.died or outcome.errors > 1:
-        UNCLEAR.append(f"{what}: {outcome}")
-    elif outcome.errors == 0:
-        TALLY["results"] += 1
-    elif EXTENSION in outcome.kind or "out of memory" in outcome.message:
-        TALLY["clear errors"] += 1
-    else:
-        UNCLEAR.append(f"{what}: {outcome}")
+class HangingError(Exception):
+    """A prompt that does not end: this process is of no further use."""
+
+
+@dataclass
+class Tally:
+    """What prompts for one node came to."""
+
+    name: str
+    refused: int = 0
+    results: int = 0
+    errors: int = 0
+    unclear: list[str] = field(default_factory=list)
+
+    def judge(self, what: str, prompt: dict[str, Any]) -> None:
+        """Run a prompt and count it; note it where neither a result nor a clear error came."""
+        if refused(prompt):
+            self.refused += 1
+            return
+        outcome = SERVED.run(prompt)
+        if outcome.died or outcome.errors > 1:
+            self.unclear.append(f"{what}: {outcome}")
+            if outcome.died == "hangs":
+                raise HangingError(self.unclear[-1])  # prompts behind it would wait for it
+        elif outcome.errors == 0:
+            self.results += 1
+        elif EXTENSION in outcome.kind or "out of memory" in outcome.message:
+            self.errors += 1
+        else:
+            self.unclear.append(f"{what}: {outcome}")
 
 
 def made(node_id: str, kind: str = "photo", **widgets: Any) -> dict[str, Any]:
@@ -92,14 +102,15 @@ def takes_pictures(node_id: str) -> bool:
     return any(row[0] in ("IMAGE", "MASK") for row in rows)
 
 
-def bad_pictures(node_id: str) -> None:
+def bad_pictures(tally: Tally) -> None:
     """Every kind of picture, at the node's size and at 64 pixels."""
+    node_id = tally.name
     sizes = {"resolution": 0} if "resolution" in inputs_of(node_id) else {}
     for kind in hostile_pictures.HOSTILE:
-        judge(f"{node_id}, {kind}", made(node_id, kind))
+        tally.judge(kind, made(node_id, kind))
         # At 64 pixels a side the long one of these would be a million.
         if sizes:
-            judge(f"{node_id}, {kind}, its own size", made(node_id, kind, **sizes))
+            tally.judge(f"{kind}, its own size", made(node_id, kind, **sizes))
 
 
 def inputs_of(node_id: str) -> dict[str, Any]:
@@ -107,13 +118,13 @@ def inputs_of(node_id: str) -> dict[str, Any]:
     return node_prompts.schema(nodes.NODE_CLASS_MAPPINGS[node_id])
 
 
-def over_links(node_id: str) -> None:
+def over_links(tally: Tally) -> None:
     """Widgets' values that another node hands on."""
-    for name, row in inputs_of(node_id).items():
+    for name, row in inputs_of(tally.name).items():
         for value in OVER_LINKS.get(row[0], ()) if isinstance(row[0], str) else NAMES:
-            prompt = made(node_id, **{name: ["value", 0]})
+            prompt = made(tally.name, **{name: ["value", 0]})
             prompt["value"] = node_prompts.node("Given", value=json.dumps(value))
-            judge(f"{node_id}, {name} = {str(value)[:40]!r} over a link", prompt)
+            tally.judge(f"{name} = {str(value)[:40]!r} over a link", prompt)
 
 
 class Given:
@@ -164,9 +175,9 @@ def widget_values(name: str, row: Any) -> Any:
     return st.one_of(good, good, JUNK)
 
 
-def fuzzed(node_id: str) -> None:
+def fuzzed(tally: Tally) -> None:
     """Prompts as hypothesis makes them from the node's own schema."""
-    rows = inputs_of(node_id)
+    rows = inputs_of(tally.name)
     # Networks are read again for another precision, and downloads are other tests' matter.
     fixed = ("precision", "download", "preprocessor", "model")
     values = {
@@ -174,8 +185,10 @@ def fuzzed(node_id: str) -> None:
         for name, row in rows.items()
         if not (node_prompts.is_socket(row[0]) or name in fixed)
     }
-    hostile = hostile_pictures.HOSTILE if takes_pictures(node_id) else ()
+    hostile = hostile_pictures.HOSTILE if takes_pictures(tally.name) else ()
     kinds = st.sampled_from(["photo", "photo", *hostile])
+
+    end = time.monotonic() + SECONDS
 
     @settings(
         max_examples=EXAMPLES,
@@ -186,7 +199,8 @@ def fuzzed(node_id: str) -> None:
     )
     @given(st.fixed_dictionaries({}, optional=values), kinds)
     def one(widgets: dict[str, Any], kind: str) -> None:
-        judge(f"{node_id}, {kind}, {str(widgets)[:300]}", made(node_id, kind, **widgets))
+        if time.monotonic() < end:
+            tally.judge(f"{kind}, {str(widgets)[:300]}", made(tally.name, kind, **widgets))
 
     one()
 
@@ -199,22 +213,29 @@ def limited_memory() -> Iterator[None]:
     psutil.virtual_memory = own
 
 
-def main() -> dict[str, Any]:
+def most_memory() -> int:
+    """The most that this process has taken so far, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+
+
+def main() -> None:
     """All of it, for each node that was named."""
     logging.disable(logging.CRITICAL)
     node_prompts.register(nodes.NODE_CLASS_MAPPINGS)
     nodes.NODE_CLASS_MAPPINGS["Given"] = Given
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    before = most_memory()
     for node_id in WANTED:
+        tally, started = Tally(node_id), time.monotonic()
         for _ in limited_memory():
             if takes_pictures(node_id):
-                bad_pictures(node_id)
-            over_links(node_id)
-            fuzzed(node_id)
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10) - before
+                bad_pictures(tally)
+            over_links(tally)
+            fuzzed(tally)
+        measured = {"grew": most_memory() - before, "seconds": time.monotonic() - started}
+        sys.stdout.write(json.dumps({**asdict(tally), **measured}) + "\n")
+        sys.stdout.flush()
     SERVED.close()
-    return {**TALLY, "unclear": UNCLEAR, "grew": grown, "allowed": MOST_GROWTH}
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(main()) + "\n")
+    main()
