@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...nodes.preprocess import catalogue, loaded, preprocessor
+from ...nodes.preprocess import catalogue, loaded, optimizing, preprocessor
 from ...nodes.preprocess.controlnet_aux import network_class
 from ...nodes.preprocess.method import Batch
+from ...xpu_runtime.optimizing import Wishes
+from ...xpu_runtime.optimizing.wishes import FULL
 from ..case import NO_DTYPE, Case, Place, Side, Trial
 from .upscale_networks import pictures
 
@@ -25,6 +27,9 @@ QUICK, CAREFUL = (2, 128), (16, 512)
 """Frames, and pixels on each side of one."""
 
 ON_QUICK = ("HED", "TEED")
+
+COMPILED = ("Lineart",)
+"""Measured with a compiled network too: it spends as long on norms as on convolutions."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +147,18 @@ def cases() -> list[Case]:
                     **rest,
                 )
             )
+    for name in COMPILED:
+        made.append(
+            Case(
+                f"{name} {CAREFUL[0]} frames of {CAREFUL[1]} compiled",
+                "the node after IPEX Optimize (Preprocessor) has compiled its network",
+                functools.partial(_node, name, CAREFUL, compiled=True),
+                NO_DTYPE,
+                error_unit="255ths",
+                quick=False,
+                gpu_only=True,
+            )
+        )
     return made
 
 
@@ -165,7 +182,7 @@ def _ready(name: str, size: tuple[int, int]) -> _Ready:
     return _Ready(catalogue.METHODS[name], folder, images)
 
 
-def _node(name: str, size: tuple[int, int], place: Place) -> Trial:
+def _node(name: str, size: tuple[int, int], place: Place, compiled: bool = False) -> Trial:
     ready = _ready(name, size)
     reference = theirs(DETECTORS[name], Path(ready.folder.name), place.device, ready.images)
     expected = reference()
@@ -174,6 +191,10 @@ def _node(name: str, size: tuple[int, int], place: Place) -> Trial:
     ours = preprocessor.holding(
         preprocessor.Preprocessor(ready.method, place.device, "auto", ready.find)
     )
+    said = {}
+    if compiled:
+        ours, report = optimizing.optimized(ours, Wishes(compile=FULL))
+        said = {"report": " / ".join(report.split("\n"))}
     options = preprocessor.defaults(ready.method)
 
     def run() -> Any:
@@ -187,6 +208,7 @@ def _node(name: str, size: tuple[int, int], place: Place) -> Trial:
         facts=lambda: {
             "largest difference /255": round(float(_difference(run(), expected).max()), 2),
             "weights read by a run": _weights_read(run),
+            **said,
         },
         keep=(ready,),
     )

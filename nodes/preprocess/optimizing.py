@@ -1,24 +1,32 @@
 """Preprocessors with optimised networks."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ...xpu_runtime import managed_model
 from ...xpu_runtime.optimizing import Wishes, networks
+from ...xpu_runtime.optimizing.networks import Sample
 from ...xpu_runtime.placement import copied
 from ...xpu_runtime.workers import Place
 from ..inference import missing_ops
+from ..inference.limits import limits_of
 from ..inference.precision import test_picture
 from . import loaded
 from .geometry import geometry
 from .loaded import Loaded
-from .method import Batch
-from .preprocessor import Preprocessor, defaults, holding
+from .method import Batch, Method
+from .preprocessor import Preprocessor, chunk_of, costs_of, defaults, holding
+from .running import Job
 
-_LARGE = 384
-"""Side of the larger test picture: networks of preprocessors see whole pictures."""
+_SAMPLES = (Sample(64), Sample(384))
+"""Networks of preprocessors see whole pictures."""
+
+_FRAMES = Sample(512, 16)
+"""Of a video, of which a GPU is given as many at once as fit."""
 
 
 def optimized(preprocessor: Preprocessor, wishes: Wishes) -> tuple[Preprocessor, str]:
@@ -35,19 +43,32 @@ def optimized(preprocessor: Preprocessor, wishes: Wishes) -> tuple[Preprocessor,
     loaded.settle(given, method, options)
     mine = _copy_of(given)
 
-    def run(network: nn.Module, side: int) -> Tensor:
-        size = geometry(side, side, 0, method.multiple_of).padded
-        picture = test_picture(3, size).to(mine.device)
+    def run(network: nn.Module, sample: Sample) -> Tensor:
+        size = geometry(sample.side, sample.side, 0, method.multiple_of).padded
+        pictures = test_picture(3, size).to(mine.device).repeat(sample.count, 1, 1, 1)
         said: list[Tensor]
         with loaded.recorded(network) as said:
-            batch = Batch(picture, 0, picture[:, :1])
+            batch = Batch(pictures, 0, pictures[:, :1])
             missing_ops.complete(mine.device, lambda: method.run(network, batch, options))
         return torch.cat([one.flatten() for one in said])
 
     with torch.inference_mode(), managed_model.resident(mine.patcher, 0):
-        sides = (networks.SIDES[0], _LARGE)
-        report = networks.optimize(mine.module, mine.device, wishes, run, sides)
+        samples = (*_SAMPLES, *_frames(mine, method, options))
+        report = networks.optimize(mine.module, mine.device, wishes, run, samples)
     return replace(preprocessor, network=mine, own=True), f"{method.title}. {report.text}"
+
+
+def _frames(mine: Loaded, method: Method, options: Mapping[str, Any]) -> tuple[Sample, ...]:
+    """Half as many frames as would go at once: a copy of the network is beside it."""
+    side = _FRAMES.side
+    sizes = geometry(side, side, 0, method.multiple_of)
+    job = Job(method, mine.module, options, sizes, mine.device)
+    images = torch.empty(_FRAMES.count, side, side, 3, device="meta")
+    costs = costs_of(job, mine, images, None)
+    if costs is None:
+        return ()
+    count = chunk_of(_FRAMES.count, costs, limits_of(mine.device), sizes) // 2
+    return (replace(_FRAMES, count=count),) if count > 1 else ()
 
 
 def _copy_of(given: Loaded) -> Loaded:

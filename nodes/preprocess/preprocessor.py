@@ -123,7 +123,7 @@ def apply(
     module = None if known is None else known.module
     job = Job(method, module, options, sizes, device)
     with torch.inference_mode():
-        costs = _costs(job, known, images, masks)
+        costs = costs_of(job, known, images, masks)
         needed = 0
         if costs is not None:
             good = cost_of_chunk(costs, min(_GOOD_CHUNK, len(images)), 0)
@@ -165,7 +165,7 @@ class Costs:
     two: Cost
 
 
-def _costs(job: Job, known: Loaded | None, images: Tensor, masks: Tensor | None) -> Costs | None:
+def costs_of(job: Job, known: Loaded | None, images: Tensor, masks: Tensor | None) -> Costs | None:
     """Dry runs with one and two pictures; None on the CPU, or where a network cannot run dry."""
     if job.device.type == devices.CPU or not len(images):
         return None

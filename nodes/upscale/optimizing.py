@@ -25,8 +25,8 @@ def optimized(descriptor: Any, wishes: Wishes) -> tuple[Any, str]:
     known = upscaler.upscaler_of(fresh)
     channels, needs = descriptor.input_channels, upscaler.needs_of(descriptor)
 
-    def run(network: nn.Module, side: int) -> Tensor:
-        picture = test_picture(channels, _fitting(side, needs)).to(device, known.dtype)
+    def run(network: nn.Module, sample: networks.Sample) -> Tensor:
+        picture = test_picture(channels, _fitting(sample.side, needs)).to(device, known.dtype)
         inputs = [picture]
         if descriptor.purpose == "Inpainting":
             inputs.append((picture[:, :1] > 0.5).to(picture.dtype))

@@ -187,4 +187,4 @@ def test_a_preprocessor_is_optimised_on_weights_of_its_own(networks: dict[str, A
     found = networks["preprocessor"]
     assert "Applied without measuring: channels_last." in found.pop("text")
     assert found == dict.fromkeys(found, True)
-    assert len(found) == 4
+    assert len(found) == 5

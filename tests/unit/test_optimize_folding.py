@@ -8,6 +8,7 @@ import torch
 from comfyui_ipex.xpu_runtime.optimizing import Wishes, networks
 from comfyui_ipex.xpu_runtime.optimizing.folding import fold
 from comfyui_ipex.xpu_runtime.optimizing.layout import is_channels_last
+from comfyui_ipex.xpu_runtime.optimizing.networks import Sample
 from torch import Tensor, nn
 
 CPU = torch.device("cpu")
@@ -62,9 +63,10 @@ def test_norms_that_still_learn_are_not_folded() -> None:
     assert fold(WithNorms().train()) == 0
 
 
-def run(network: nn.Module, side: int) -> Tensor:
+def run(network: nn.Module, sample: Sample) -> Tensor:
+    size = (sample.count, 3, sample.side, sample.side)
     with torch.inference_mode():
-        return network(torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(1)))
+        return network(torch.rand(*size, generator=torch.Generator().manual_seed(1)))
 
 
 def test_a_network_is_folded_and_says_what_was_measured_and_skipped(
@@ -72,11 +74,11 @@ def test_a_network_is_folded_and_says_what_was_measured_and_skipped(
 ) -> None:
     monkeypatch.setattr(networks.host, "check_interrupted", lambda: None)
     network = WithNorms().eval()
-    wanted = run(network, 32)
-    report = networks.optimize(network, CPU, Wishes(), run, (16, 32))
-    assert torch.allclose(run(network, 32), wanted, atol=1e-4)
+    wanted = run(network, Sample(32))
+    report = networks.optimize(network, CPU, Wishes(), run, (Sample(16), Sample(32, 2)))
+    assert torch.allclose(run(network, Sample(32)), wanted, atol=1e-4)
     assert "Folded 2 BatchNorms" in report.text
-    assert "channels_last, 32x32: " in report.text
+    assert "channels_last, 2 of 32x32: " in report.text
     assert "Skipped compile: on a CPU" in report.text
     assert "Skipped ipex: it is not installed" in report.text
     kept = "Kept: channels_last." in report.text
@@ -102,7 +104,9 @@ def test_a_way_that_breaks_is_dropped_with_its_reason(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(networks.host, "check_interrupted", lambda: None)
     monkeypatch.setattr(networks, "lay_out", breaks)
-    report = networks.optimize(upscalers.compact().model, CPU, Wishes(), run, (16, 24))
+    report = networks.optimize(
+        upscalers.compact().model, CPU, Wishes(), run, (Sample(16), Sample(24))
+    )
     assert "channels_last, 16x16: RuntimeError: no such layout" in report.text
     assert "Kept: as found." in report.text
 
@@ -118,13 +122,15 @@ def test_without_verify_all_that_is_on_is_applied_but_what_breaks(
     wishes = Wishes(verify=False, fold=False, channels_last="on", compile="full")
     network = upscalers.compact().model
     monkeypatch.setattr(nn.Module, "compile", lambda self, dynamic: None)
-    report = networks.optimize(network, CPU, wishes, run, (16, 24))
+    report = networks.optimize(network, CPU, wishes, run, (Sample(16), Sample(24)))
     assert "Applied without measuring: channels_last, compiled." in report.text
     network = upscalers.compact().model
     monkeypatch.setattr(nn.Module, "compile", breaks)
-    report = networks.optimize(network, CPU, wishes, run, (16, 24))
+    report = networks.optimize(network, CPU, wishes, run, (Sample(16), Sample(24)))
     assert "Applied without measuring: channels_last." in report.text
     assert "Skipped compiled: RuntimeError: backend='inductor' raised: no compiler." in report.text
     monkeypatch.setattr(networks, "lay_out", breaks)
-    report = networks.optimize(upscalers.compact().model, CPU, wishes, run, (16, 24))
+    report = networks.optimize(
+        upscalers.compact().model, CPU, wishes, run, (Sample(16), Sample(24))
+    )
     assert networks.UNCHANGED in report.text

@@ -22,16 +22,32 @@ from .surroundings import ipex, no_compiler, no_ipex
 from .trial import Tried
 from .wishes import AUTO, NATIVE, OFF, Skipped, Variant, Wishes
 
-Run = Callable[[nn.Module, int], Tensor]
-"""What a network makes of a test picture with sides of so many pixels."""
+
+@dataclass(frozen=True)
+class Sample:
+    """Test pictures for one call of a network."""
+
+    side: int
+    """Pixels on each side."""
+    count: int = 1
+
+    @property
+    def name(self) -> str:
+        """In words: "64x64", "16 of 512x512"."""
+        size = f"{self.side}x{self.side}"
+        return size if self.count == 1 else f"{self.count} of {size}"
+
+
+Run = Callable[[nn.Module, Sample], Tensor]
+"""What a network makes of test pictures."""
 
 ON_A_WORKER = "It runs on a worker, where nothing is measured: it stays as it was found."
 """The report for what was placed on another process's device."""
 
 UNCHANGED = "Nothing applies: the network stays as it was found."
 
-SIDES = (64, 192)
-"""Pixels of the test pictures: what is kept is faster at both, since tiles come in all sizes."""
+SAMPLES = (Sample(64), Sample(192))
+"""What is kept is faster at all of them, since tiles come in all sizes."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +72,11 @@ class Report:
 
 
 def optimize(
-    network: nn.Module, device: torch.device, wishes: Wishes, run: Run, sides: Sequence[int] = SIDES
+    network: nn.Module,
+    device: torch.device,
+    wishes: Wishes,
+    run: Run,
+    samples: Sequence[Sample] = SAMPLES,
 ) -> Report:
     """Change `network`, which is on `device` in its final dtype, for good where that pays.
 
@@ -64,19 +84,19 @@ def optimize(
     """
     skipped: list[Skipped] = []
     lines = [f"On {device}:"]
-    before = run(network, sides[0])
+    before = run(network, samples[0])
     if wishes.fold:
-        lines += _folded(network, before, run, sides[0], skipped)
+        lines += _folded(network, before, run, samples[0], skipped)
     ways = _ways(network, device, wishes, skipped)
     if ways and not wishes.verify:
-        lines.append(_unmeasured(network, ways, run, sides[0], skipped))
+        lines.append(_unmeasured(network, ways, run, samples[0], skipped))
     elif ways:
-        lines += _kept(network, device, ways, run, sides)
+        lines += _kept(network, device, ways, run, samples)
     return Report(tuple(lines), tuple(skipped))
 
 
 def _unmeasured(
-    network: nn.Module, ways: list[Way], run: Run, side: int, skipped: list[Skipped]
+    network: nn.Module, ways: list[Way], run: Run, sample: Sample, skipped: list[Skipped]
 ) -> str:
     """Apply each way with which a copy runs, one upon the other."""
     applied = []
@@ -85,7 +105,7 @@ def _unmeasured(
         trying = copy.deepcopy(network)
         try:
             way.apply(trying)
-            run(trying, side)
+            run(trying, sample)
         except TROUBLE as error:
             skipped.append(Skipped(way.name, trial.problem_of(error)))
             continue
@@ -99,14 +119,14 @@ def _dtype(network: nn.Module) -> torch.dtype:
 
 
 def _folded(
-    network: nn.Module, before: Tensor, run: Run, side: int, skipped: list[Skipped]
+    network: nn.Module, before: Tensor, run: Run, sample: Sample, skipped: list[Skipped]
 ) -> list[str]:
     trying = copy.deepcopy(network)
     count = fold(trying)
     if not count:
         skipped.append(Skipped("fold", "no BatchNorm follows a convolution alone"))
         return []
-    error = trial.error_of(run(trying, side), before)
+    error = trial.error_of(run(trying, sample), before)
     if error > trial.limit(_dtype(network)):
         skipped.append(Skipped("fold", f"the result would differ by {error:.1e}"))
         return []
@@ -177,18 +197,18 @@ def _through_ipex(network: nn.Module) -> None:
 
 
 def _kept(
-    network: nn.Module, device: torch.device, ways: list[Way], run: Run, sides: Sequence[int]
+    network: nn.Module, device: torch.device, ways: list[Way], run: Run, samples: Sequence[Sample]
 ) -> list[str]:
     """Measure each way on a copy, and apply the one that is fastest and correct."""
     best, lines = None, []
     for way in ways:
         host.check_interrupted()
-        measured = [_measured(network, device, way, run, side) for side in sides]
+        measured = [_measured(network, device, way, run, sample) for sample in samples]
         ratios = [found / one.seconds for found, one in measured]
-        for side, (found, one), ratio in zip(sides, measured, ratios, strict=True):
+        for sample, (found, one), ratio in zip(samples, measured, ratios, strict=True):
             figures = f"{found * 1000:.1f} ms as found, {one.seconds * 1000:.1f} ms ({ratio:.2f}x)"
             figures = one.problem or f"{figures}, error {one.error:.1e}"
-            lines.append(f"  {way.name}, {side}x{side}: {figures}")
+            lines.append(f"  {way.name}, {sample.name}: {figures}")
         limit = trial.limit(_dtype(network))
         good = all(not one.problem and one.error <= limit for _, one in measured)
         if good and min(ratios) >= trial.MARGIN and (best is None or min(ratios) > best[0]):
@@ -199,18 +219,18 @@ def _kept(
 
 
 def _measured(
-    network: nn.Module, device: torch.device, way: Way, run: Run, side: int
+    network: nn.Module, device: torch.device, way: Way, run: Run, sample: Sample
 ) -> tuple[float, Tried]:
     """Seconds as found, and what came of one way, in turns."""
-    reference = run(network, side)
+    reference = run(network, sample)
     trying = copy.deepcopy(network)
     found, own = [], []
     try:
         way.apply(trying)
-        preparing, result = trial.timed(lambda: run(trying, side), device)
+        preparing, result = trial.timed(lambda: run(trying, sample), device)
         for _ in range(trial.ROUNDS):
-            found.append(trial.timed(lambda: run(network, side), device)[0])
-            own.append(trial.timed(lambda: run(trying, side), device)[0])
+            found.append(trial.timed(lambda: run(network, sample), device)[0])
+            own.append(trial.timed(lambda: run(trying, sample), device)[0])
             if found[-1] > trial.LONG_STEP:
                 break
     except TROUBLE as error:

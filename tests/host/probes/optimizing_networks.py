@@ -79,7 +79,9 @@ def preprocessor() -> dict[str, Any]:
         plain = apply(given, PICTURE)[0]
         optimise = NODES["IpexOptimizePreprocessor"]().optimize
         result, text = optimise(given, **WISHES)["result"]
+        measured = optimise(given, **{**WISHES, "verify": True})["result"][1]
         found = {
+            "frames as they go at once": "channels_last, 8 of 512x512: " in measured,
             "same": close(apply(result, PICTURE)[0], plain),
             "applied": is_last(result.network.module),
             "input is as found": not is_last(given.network.module),
