@@ -12,11 +12,11 @@ _BACKEND_TOOLTIP = (
 
 _LAYOUT_TOOLTIP = (
     "The memory layout that convolutions often prefer. 'auto' uses it if it was measured to be "
-    "faster at both sizes of test pictures."
+    "faster at all sizes of test pictures."
 )
 
 _VERIFY_TOOLTIP = (
-    "Runs test pictures of two sizes with and without, compares results and time, and keeps what "
+    "Runs test pictures of several sizes with and without, compares results and time, and keeps what "
     "is faster and correct. Off: what is switched on is used unmeasured, and 'auto' means off."
 )
 
