@@ -16,8 +16,8 @@ _LAYOUT_TOOLTIP = (
 )
 
 _VERIFY_TOOLTIP = (
-    "Runs test pictures of several sizes with and without, compares results and time, and keeps what "
-    "is faster and correct. Off: what is switched on is used unmeasured, and 'auto' means off."
+    "Runs test pictures of several sizes with and without, compares results and time, and keeps "
+    "what is faster and correct. Off: what is switched on is used unmeasured, and 'auto' means off."
 )
 
 _COMPILE_TOOLTIP = (

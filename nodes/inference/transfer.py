@@ -94,19 +94,23 @@ class TooLargeError(RuntimeError):
 
 
 def check_room(*shape: int) -> None:
-    """Raise `TooLargeError` if pictures fp32 [B, H, W, C] are more than the memory that is free.
+    """Raise `TooLargeError` if pictures fp32 [B, H, W, C] are more than the memory that is free."""
+    count, height, width = shape[:3]
+    check_memory(4 * math.prod(shape), f"{count} picture(s) of {width}x{height}")
+
+
+def check_memory(need: int, what: str) -> None:
+    """Raise `TooLargeError` if `need` bytes, for `what`, are more than the memory that is free.
 
     The machine would hand out more than it has, and end the process when it is written to.
     """
     import psutil
 
-    need, free = 4 * math.prod(shape), int(psutil.virtual_memory().available)
+    free = int(psutil.virtual_memory().available)
     if need > free:
-        count, height, width = shape[:3]
         raise TooLargeError(
-            f"{count} picture(s) of {width}x{height} take {need / 2**30:.1f} GiB, and this "
-            f"computer has {free / 2**30:.1f} GiB of memory available. Choose a smaller size, or "
-            "fewer pictures at once."
+            f"{what} take {need / 2**30:.1f} GiB, and this computer has {free / 2**30:.1f} GiB of "
+            "memory available. Choose a smaller size, or fewer pictures at once."
         )
 
 

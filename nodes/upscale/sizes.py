@@ -19,6 +19,7 @@ class Size:
         """Height and width of the result for a picture of this size."""
         if self.width or self.height:
             factor = self.width / width if self.width else self.height / height
-            return self.height or round(height * factor), self.width or round(width * factor)
-        factor = self.scale_by or scale
-        return max(1, round(height * factor)), max(1, round(width * factor))
+        else:
+            factor = self.scale_by or scale
+        rows, columns = max(1, round(height * factor)), max(1, round(width * factor))
+        return self.height or rows, self.width or columns

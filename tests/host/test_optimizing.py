@@ -155,6 +155,15 @@ def test_blocks_are_compiled_once_for_all_sizes_and_loras(compiled: dict[str, An
     assert found["left"] == 0
 
 
+def test_memory_that_runs_out_is_short_for_the_rest_of_one_sampling(
+    compiled: dict[str, Any],
+) -> None:
+    found = compiled["memory_that_runs_out_is_short_for_one_sampling"]
+    assert found["same"] == [True, True]
+    as_found = ["channels_last", "channels_last", "as found", "as found"]
+    assert found["steps"] == [*as_found, *["channels_last"] * 3]
+
+
 def test_a_compiler_that_fails_is_a_reason_and_no_error(compiled: dict[str, Any]) -> None:
     found = compiled["a_compiler_that_fails_is_a_reason"]
     assert found["measured, same"]

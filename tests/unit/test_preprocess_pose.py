@@ -14,10 +14,11 @@ import poses
 import pytest
 import torch
 from annotators import as_bytes, batch, defaults, pictures, random_weights, save
+from comfyui_ipex.nodes.inference.transfer import TooLargeError
 from comfyui_ipex.nodes.preprocess.networks import openpose, resampling, skeletons
 from comfyui_ipex.nodes.preprocess.networks.openpose import OpenPose
 from comfyui_ipex.nodes.preprocess.networks.skeletons import Drawing, Person
-from torch import Tensor, nn
+from torch import nn
 
 CROWDS = {
     "nobody": [],
@@ -224,13 +225,30 @@ def test_blurs_are_opencvs_and_scipys() -> None:
 
     image = pictures(40, 9)[0, 0]
 
-    def blurred(sigma: float, radius: int, edge_twice: bool) -> Tensor:
+    def blurred(blur: resampling.Blur, name: str) -> np.ndarray:
         rows, columns = (
-            resampling.blur(n, sigma, radius, edge_twice=edge_twice) for n in image.shape
+            getattr(blur, name)(torch.eye(n, dtype=torch.float64)) for n in image.shape
         )
-        return resampling.apply(image, rows, columns)
+        return resampling.apply(image, rows, columns).numpy()
 
-    expected = cv2.GaussianBlur(image.numpy(), (7, 7), 0.8)
-    assert np.abs(blurred(0.8, 3, False).numpy() - expected).max() < 1e-6
-    expected = gaussian_filter(image.numpy(), sigma=3)
-    assert np.abs(blurred(3, 12, True).numpy() - expected).max() < 1e-6
+    opencvs = cv2.GaussianBlur(image.numpy(), (7, 7), 0.8)
+    scipys = gaussian_filter(image.numpy(), sigma=3)
+    for name in ("before", "after"):
+        for blur, expected in (
+            (resampling.Blur(0.8, 3, edge_twice=False), opencvs),
+            (resampling.Blur(3.0, 12, edge_twice=True), scipys),
+        ):
+            assert np.abs(blurred(blur, name) - expected).max() < 1e-6
+
+
+def test_a_blur_takes_no_more_memory_than_the_matrix_that_it_is_joined_with() -> None:
+    """A matrix of a blur of its own would have 800 GB."""
+    length = 1 << 18
+    column = torch.rand(length, 1, dtype=torch.float64)
+    blur = resampling.Blur(3.0, 12, edge_twice=True)
+    assert torch.allclose(blur.after(column), blur.before(column.T).T)
+
+
+def test_a_side_that_no_memory_holds_is_an_error_with_a_remedy() -> None:
+    with pytest.raises(TooLargeError, match=r"side of 16777216 pixels take .* a smaller size"):
+        resampling.resize((8, 1 << 24), (184, 1 << 20))

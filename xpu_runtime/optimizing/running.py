@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import host
+from ..errors import is_out_of_memory
 from ..log import LOGGER
 from . import blocks, trial
 from .inputs import OPTIONS, Flat, flat, rebuilt
@@ -98,6 +99,7 @@ def _detached(patcher: Any, everything: bool) -> None:
 
 def _cleaned(patcher: Any) -> None:
     state = state_of(patcher.model)
+    state.short_of_memory = False
     held = sum(graph.held for _, graph in state.graphs.values())
     if held and held > (host.free_memory(patcher.load_device) - held) / KEPT_SHARE:
         state.graphs.clear()
@@ -142,6 +144,8 @@ class _Step:
 
     def result(self) -> Tensor:
         """The step's result, by the way that was kept for its size, or by measuring all."""
+        if self.state.short_of_memory:
+            return self.run(FOUND)
         outcome = self.state.outcomes.get(self.key)
         if outcome is None and self.optimizer.wishes.verify and self.variants:
             return self._measured()
@@ -158,13 +162,17 @@ class _Step:
 
     def _give_up(self, variant: Variant, error: Exception) -> None:
         problem = trial.problem_of(error)
-        if variant.graph:
+        if is_out_of_memory(error):
+            # Other programs and other nodes come and go: the next sampling may have more.
+            self.state.short_of_memory = True
+        elif variant.graph:
             self.state.troubles[self.flat.key] = problem
         else:
             tried = Tried(variant, float("inf"), problem=problem)
             size = tuple(self.x.shape)
             self.state.outcomes[self.key] = Outcome(size, self.dtype, 0.0, (tried,), FOUND)
         self.state.graphs.clear()
+        host.empty_caches()
         _say(self.state, f"{variant.name} is not used: {problem}")
 
     def run(self, variant: Variant) -> Tensor:

@@ -34,6 +34,8 @@ class State:
     """Weights were loaded since the layout was last looked at."""
     unfit: str = ""
     """Why the last step ran as found, whatever had been measured; "" if nothing kept it."""
+    short_of_memory: bool = False
+    """Memory ran out: the rest of this sampling runs as found."""
     said: set[str] = field(default_factory=set)
     """Reasons that were logged."""
 
@@ -54,6 +56,7 @@ class State:
     def loaded(self) -> None:
         """Take note that the host has loaded weights, which may be others."""
         self.fresh = True
+        self.short_of_memory = False
         self.weights = ()
 
     def fingerprint(self, network: nn.Module) -> int:

@@ -16,7 +16,7 @@ _STRIDE = 8
 _SIGMA = 3.0
 _HAND_SIDES = (184, 368, 552, 736)
 _HAND_MAP = 128
-_HAND_BLUR = 0.8
+_HAND_BLUR = resampling.Blur(0.8, 3, edge_twice=False)
 _HAND_JOINTS = 21
 _FACE_SIDE = 384
 _LEAST_HEAT = 0.05
@@ -102,13 +102,8 @@ def _hands(network: nn.Module, cut: list[Tensor], budget: int) -> list[list[Poin
 
 
 def _blurred_to(one: Tensor, side: int) -> Tensor:
-    rows, columns = (
-        matrix @ resampling.blur(length, _HAND_BLUR, 3, edge_twice=False)
-        for matrix, length in zip(
-            resampling.resize(tuple(one.shape[1:]), (side, side)), one.shape[1:], strict=True
-        )
-    )
-    return resampling.apply(one, rows, columns)
+    matrices = resampling.resize(tuple(one.shape[1:]), (side, side))
+    return resampling.apply(one, *map(_HAND_BLUR.before, matrices))
 
 
 def joints(heat: np.ndarray, size: tuple[int, ...]) -> list[Point]:

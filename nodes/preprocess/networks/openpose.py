@@ -27,8 +27,7 @@ _BODY_HEIGHT = 184
 """Half the boxes of 368 pixels that the body's network was trained with."""
 _STRIDE = 8
 _LEAST_PEAK = 0.1
-_SIGMA = 3.0
-_RADIUS = 12
+_SMOOTHING = resampling.Blur(3.0, 12, edge_twice=True)
 
 
 class OpenPose(nn.Module):
@@ -121,10 +120,7 @@ def decoded(affinities: Tensor, heat: Tensor, rows: Tensor, columns: Tensor) -> 
 
     Only where the peaks are comes from the device's full-size maps, a picture at a time.
     """
-    smooth = [
-        resampling.blur(len(matrix), _SIGMA, _RADIUS, edge_twice=True) @ matrix
-        for matrix in (rows, columns)
-    ]
+    smooth = [_SMOOTHING.after(matrix) for matrix in (rows, columns)]
     masks = torch.stack([_maxima(resampling.apply(one[:PARTS], *smooth)) for one in heat])
     places = masks.nonzero().cpu().numpy()
     rows_, columns_ = rows.numpy(), columns.numpy()

@@ -5,12 +5,16 @@ feature map goes to its final size at once, on any device, and single pixels of 
 had without the others. Matrices are fp64 on the CPU, and are rounded when they go to a device.
 """
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-_CACHED = 256
+from ...inference.transfer import check_memory
+
+_CACHED = 32
+"""Matrices that are kept: those of a size of picture are about ten. Each may have many MiB."""
 
 
 def resize(given: tuple[int, int], wanted: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -46,6 +50,7 @@ def cubic(given: int, wanted: int) -> Tensor:
 @lru_cache(_CACHED)
 def area(given: int, wanted: int) -> Tensor:
     """[wanted, given]: cv2.INTER_AREA, the mean of what each new pixel covers."""
+    _check(4 * wanted, given)
     edges = torch.arange(wanted + 1, dtype=torch.float64) * given / wanted
     pixel = torch.arange(given, dtype=torch.float64)
     ends = torch.minimum(edges[1:, None], pixel + 1)
@@ -53,26 +58,52 @@ def area(given: int, wanted: int) -> Tensor:
     return covered / covered.sum(1, keepdim=True)
 
 
-@lru_cache(_CACHED)
-def blur(length: int, sigma: float, radius: int, edge_twice: bool) -> Tensor:
-    """[length, length]: a Gaussian of `2 * radius + 1` pixels, mirrored at the ends.
+@dataclass(frozen=True)
+class Blur:
+    """A Gaussian of `2 * radius + 1` pixels along an axis, mirrored at the ends."""
 
-    `edge_twice`: the outermost pixel is mirrored too, as SciPy does it and OpenCV does not.
-    """
-    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
-    weights = torch.exp(-(offsets**2) / (2 * sigma**2)).expand(length, -1)
-    taps = torch.arange(length, dtype=torch.float64)[:, None] + offsets
-    period = 2 * length if edge_twice else max(1, 2 * length - 2)
-    taps = taps.remainder(period)
-    taps = torch.where(taps < length, taps, period - taps - int(edge_twice))
-    return _gathered(taps, weights, length)
+    sigma: float
+    radius: int
+    edge_twice: bool
+    """The outermost pixel is mirrored too, as SciPy does it and OpenCV does not."""
+
+    def after(self, matrix: Tensor) -> Tensor:
+        """What blurs the result of `matrix` [length, n], as a matrix of that size."""
+        taps, weights = self._taps(len(matrix))
+        total = torch.zeros_like(matrix)
+        for tap, weight in zip(taps, weights, strict=True):
+            total += matrix[tap] * weight
+        return total
+
+    def before(self, matrix: Tensor) -> Tensor:
+        """What blurs first and is then `matrix` [n, length], as a matrix of that size."""
+        taps, weights = self._taps(matrix.shape[1])
+        total = torch.zeros_like(matrix)
+        for tap, weight in zip(taps, weights, strict=True):
+            total.index_add_(1, tap, matrix * weight)
+        return total
+
+    def _taps(self, length: int) -> tuple[Tensor, Tensor]:
+        """The pixels that each pixel is made of [2 * radius + 1, length], and their weights."""
+        offsets = torch.arange(-self.radius, self.radius + 1, dtype=torch.float64)
+        weights = torch.exp(-(offsets**2) / (2 * self.sigma**2))
+        period = 2 * length if self.edge_twice else max(1, 2 * length - 2)
+        taps = (offsets.long()[:, None] + torch.arange(length)).remainder(period)
+        taps = torch.where(taps < length, taps, period - taps - int(self.edge_twice))
+        return taps.clamp(0, length - 1), weights / weights.sum()
 
 
 def _gathered(taps: Tensor, weights: Tensor, given: int) -> Tensor:
     """Rows that add up to 1, with `weights` at the pixels `taps`, clamped to those there are."""
+    _check(taps.shape[0], given)
     matrix = torch.zeros(taps.shape[0], given, dtype=torch.float64)
     matrix.scatter_add_(1, taps.clamp(0, given - 1).long(), weights / weights.sum(1, keepdim=True))
     return matrix
+
+
+def _check(rows: int, columns: int) -> None:
+    """Raise `TooLargeError` where so many numbers do not fit: a thin picture has a long side."""
+    check_memory(8 * rows * columns, f"Pictures with a side of {max(rows, columns)} pixels")
 
 
 def enlarging(

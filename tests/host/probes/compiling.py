@@ -14,7 +14,7 @@ from typing import Any
 from answering import print_answers
 
 # First: it makes the host importable and parses the arguments.
-from placing import close, sampled, with_lora
+from placing import CONDITIONING, close, sampled, with_lora
 
 import torch  # isort: skip
 import torch._dynamo
@@ -118,5 +118,37 @@ def a_compiler_that_fails_is_a_reason() -> dict[str, Any]:
     return found
 
 
+def memory_that_runs_out_is_short_for_one_sampling() -> dict[str, Any]:
+    """In the second of three steps; the same sampling again finds memory."""
+    kept = {"channels_last": "on", "compile": "off", "verify": False}
+    latent = {"samples": torch.zeros(1, 4, 8, 8)}
+    model = NODE().optimize(MODEL, latent_image=latent, **kept, **DEFAULTS)["result"][0]
+    own, steps = RUNNING._Step._called, []
+
+    def called(self: Any, variant: Any, inputs: Any) -> Any:
+        steps.append(variant.name)
+        if len(steps) == 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return own(self, variant, inputs)
+
+    def sampling(patcher: Any) -> torch.Tensor:
+        given = nodes.common_ksampler(patcher, 7, 3, 1.0, "euler", "normal", *CONDITIONING, latent)
+        return given[0]["samples"]
+
+    plain = sampling(MODEL)
+    RUNNING._Step._called = called
+    try:
+        same = [close(sampling(model), plain) for _ in range(2)]
+    finally:
+        RUNNING._Step._called = own
+    return {"same": same, "steps": steps}
+
+
 if __name__ == "__main__":
-    print_answers((blocks_are_compiled_once, a_compiler_that_fails_is_a_reason))
+    print_answers(
+        (
+            blocks_are_compiled_once,
+            memory_that_runs_out_is_short_for_one_sampling,
+            a_compiler_that_fails_is_a_reason,
+        )
+    )
