@@ -8,6 +8,7 @@ import networks as upscalers
 import pytest
 import torch
 from comfyui_ipex.xpu_runtime.optimizing import Wishes, networks
+from comfyui_ipex.xpu_runtime.optimizing.networks import Sample
 from comfyui_ipex.xpu_runtime.optimizing.surroundings import no_ipex
 from torch import Tensor, nn
 
@@ -55,9 +56,11 @@ def test_this_ipex_fits_this_torch_and_is_found() -> None:
     assert no_ipex() == ""
 
 
-def run(network: nn.Module, side: int) -> Tensor:
+def run(network: nn.Module, sample: Sample) -> Tensor:
     with torch.inference_mode():
-        picture = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(1))
+        picture = torch.rand(
+            1, 3, sample.side, sample.side, generator=torch.Generator().manual_seed(1)
+        )
         result = network(picture)
     assert isinstance(result, Tensor)
     return result
@@ -69,12 +72,12 @@ def test_an_upscaler_is_measured_with_it_and_computes_the_same(
 ) -> None:
     monkeypatch.setattr(networks.host, "check_interrupted", lambda: None)
     network = make().model
-    wanted = {side: run(network, side) for side in (32, 48, 57)}
-    report = networks.optimize(network, CPU, Wishes(backend="ipex"), run, (32, 48))
+    wanted = {sample: run(network, sample) for sample in map(Sample, (32, 48, 57))}
+    report = networks.optimize(network, CPU, Wishes(backend="ipex"), run, (Sample(32), Sample(48)))
     assert "  ipex without prepacking, 32x32: " in report.text
     assert "ms (" in report.text
-    for side, picture in wanted.items():
-        assert torch.allclose(run(network, side), picture, atol=1e-4)
+    for sample, picture in wanted.items():
+        assert torch.allclose(run(network, sample), picture, atol=1e-4)
 
 
 def test_without_measuring_it_is_applied_where_it_was_asked_for(
@@ -82,8 +85,8 @@ def test_without_measuring_it_is_applied_where_it_was_asked_for(
 ) -> None:
     monkeypatch.setattr(networks.host, "check_interrupted", lambda: None)
     network = upscalers.compact().model
-    wanted = run(network, 40)
+    wanted = run(network, Sample(40))
     wishes = Wishes(backend="ipex", verify=False, fold=False)
     report = networks.optimize(network, CPU, wishes, run)
     assert "Applied without measuring: ipex without prepacking." in report.text
-    assert torch.allclose(run(network, 40), wanted, atol=1e-4)
+    assert torch.allclose(run(network, Sample(40)), wanted, atol=1e-4)
