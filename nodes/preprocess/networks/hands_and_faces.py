@@ -1,5 +1,6 @@
 """OpenPose's second look: the joints of hands and the outlines of faces, all of a size together."""
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -88,8 +89,8 @@ def _found(
 def _hands(network: nn.Module, cut: list[Tensor], budget: int) -> list[list[Point]]:
     total: list[Tensor] = []
     for side in _HAND_SIDES:
-        seen = [_blurred_to(one, side) for one in cut]
-        warmth = _in_parts(network, "hand", seen, max(1, budget // side**2))
+        resized = functools.partial(_blurred_to, side)
+        warmth = _in_parts(network, "hand", cut, resized, max(1, budget // side**2))
         enlarging, _ = resampling.enlarging(
             (side // _STRIDE,) * 2, (side, side), (_HAND_MAP, _HAND_MAP), _STRIDE
         )
@@ -101,7 +102,7 @@ def _hands(network: nn.Module, cut: list[Tensor], budget: int) -> list[list[Poin
     ]
 
 
-def _blurred_to(one: Tensor, side: int) -> Tensor:
+def _blurred_to(side: int, one: Tensor) -> Tensor:
     matrices = resampling.resize(tuple(one.shape[1:]), (side, side))
     return resampling.apply(one, *map(_HAND_BLUR.before, matrices))
 
@@ -129,8 +130,11 @@ def joints(heat: np.ndarray, size: tuple[int, ...]) -> list[Point]:
 
 def _faces(network: nn.Module, cut: list[Tensor], budget: int) -> list[list[Point]]:
     side = (_FACE_SIDE, _FACE_SIDE)
-    seen = [resampling.apply(one, *resampling.resize(tuple(one.shape[1:]), side)) for one in cut]
-    heat = _in_parts(network, "face", seen, max(1, budget // _FACE_SIDE**2))
+
+    def resized(one: Tensor) -> Tensor:
+        return resampling.apply(one, *resampling.resize(tuple(one.shape[1:]), side))
+
+    heat = _in_parts(network, "face", cut, resized, max(1, budget // _FACE_SIDE**2))
     return [warmest(one, tuple(source.shape[1:])) for one, source in zip(heat, cut, strict=True)]
 
 
@@ -142,9 +146,14 @@ def warmest(heat: Tensor, size: tuple[int, ...]) -> list[Point]:
     return [(index % size[1], index // size[1]) for index in kept]
 
 
-def _in_parts(network: nn.Module, part: str, seen: list[Tensor], most: int) -> list[Tensor]:
-    """The heat maps of pictures of one size, at most `most` in a call."""
-    found: list[Tensor] = []
-    for first in range(0, len(seen), most):
-        found += network(torch.stack(seen[first : first + most]), part)[0].unbind()
-    return found
+def _in_parts(
+    network: nn.Module,
+    part: str,
+    cut: list[Tensor],
+    resized: Callable[[Tensor], Tensor],
+    most: int,
+) -> Iterator[Tensor]:
+    """The heat maps of squares that `resized` brings to one size, at most `most` in a call."""
+    for first in range(0, len(cut), most):
+        seen = torch.stack([resized(one) for one in cut[first : first + most]])
+        yield from network(seen, part)[0].unbind()
