@@ -161,7 +161,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="./test --campaign", description=__doc__)
     parser.add_argument("--host", action="append", choices=hosts.VERSIONS, help="only this version")
     parser.add_argument("--only", action="append", choices=names(), help="only this node")
-    parser.add_argument("--minutes", type=float, default=40.0, help="for the faults (40)")
+    parser.add_argument("--minutes", type=float, default=25.0, help="for the faults (25)")
     parser.add_argument("--hostile", type=float, default=10.0, help="minutes for fuzzed input (10)")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--seed", type=int, default=0, help="another one: other calls fail")
