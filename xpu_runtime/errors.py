@@ -110,7 +110,10 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def is_out_of_any_memory(error: BaseException) -> bool:
-    """The same, or that the computer's own memory ran out: for calls that may run on its CPU."""
+    """True where `is_out_of_memory` is, and where the computer's own memory ran out.
+
+    Our nodes ask it of calls that may run on the CPU. Hosts are only told about the first.
+    """
     if is_out_of_memory(error):
         return True
     return isinstance(error, RuntimeError) and _OUT_OF_HOST_MEMORY.search(str(error)) is not None

@@ -1,8 +1,10 @@
 """A sample of the fault campaign; `./test --campaign` runs the whole. All on emulated cards."""
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import campaign
+import probes
 import pytest
 
 pytestmark = [pytest.mark.host, pytest.mark.oldest_and_newest]
@@ -34,6 +36,15 @@ def test_the_table_has_a_line_for_each_and_a_sum(found: list[dict[str, Any]]) ->
     lines = [campaign.line(row) for row in (*found, campaign.total(found))]
     assert [line.split()[0] for line in lines] == [*SAMPLE, "all"]
     assert sum(row["injected"] for row in found) == campaign.total(found)["injected"]
+
+
+def test_what_a_process_does_not_come_to_is_a_row_with_what_ended_it() -> None:
+    def run(names: Sequence[str]) -> Iterator[dict[str, Any]]:
+        yield {"name": names[0]}
+        raise AssertionError("it ended with -9")
+
+    rows = sorted(probes.side_by_side(("a", "b", "c"), 2, run), key=lambda row: row["name"])
+    assert rows == [{"name": "a"}, {"name": "b"}, {"name": "c", "failed": "it ended with -9"}]
 
 
 def test_the_campaign_covers_every_node() -> None:
