@@ -1,7 +1,8 @@
 """Pictures through a preprocessor, in chunks that fit, into a result that is written once."""
 
+import contextlib
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -115,6 +116,27 @@ def placed(pose: Mapping[str, Any], sizes: Geometry) -> dict[str, Any]:
     return {**scaled(pose), "canvas_height": height, "canvas_width": width}
 
 
+@contextlib.contextmanager
+def _asked_often(job: Job, check: Callable[[], None]) -> Iterator[None]:
+    """On a CPU, where a picture may take minutes, each layer asks `check` before it computes."""
+    on_cpu = job.device.type == "cpu"
+    parts = list(job.network.modules()) if on_cpu and job.network is not None else []
+    # A program has none to ask, and for torch's compiler a network with hooks is another one.
+    if any(isinstance(one, torch.jit.ScriptModule) or _is_compiled(one) for one in parts):
+        parts = []
+    layers = [one for one in parts if not any(one.children())]
+    hooks = [one.register_forward_pre_hook(lambda *_: check()) for one in layers]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    return getattr(module, "_compiled_call_impl", None) is not None
+
+
 class Run:
     """One run over a node's pictures. Create one for each."""
 
@@ -214,10 +236,11 @@ class Run:
         if self.masks is not None:
             chosen = self.masks if len(self.masks) == 1 else self.masks[part.first : part.end]
             masks = self.transfer.upload(chosen.contiguous().float())
-        hint = missing_ops.complete(
-            self.job.device,
-            lambda: step(self.job, pixels, masks, part.first, self.around.check_interrupted),
-        )
+        check = self.around.check_interrupted
+        with _asked_often(self.job, check):
+            hint = missing_ops.complete(
+                self.job.device, lambda: step(self.job, pixels, masks, part.first, check)
+            )
         if self.job.method.gives_poses:
             self.poses[part.first : part.end] = hint.poses
         result = hint.pictures.movedim(1, -1)

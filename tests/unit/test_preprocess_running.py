@@ -55,6 +55,35 @@ def test_progress_is_told_and_an_interrupt_ends_the_run_between_chunks() -> None
     assert network.seen == [2, 2]
 
 
+def test_on_a_cpu_an_interrupt_ends_a_picture_before_the_next_layer() -> None:
+    class StopError(Exception):
+        pass
+
+    asked: list[int] = []
+
+    def stop() -> None:
+        asked.append(len(network.seen))
+        if len(asked) == 4:
+            raise StopError
+
+    network = Edges()
+    job = job_of(network, CPU, (60, 60))
+    with torch.inference_mode(), pytest.raises(StopError):
+        Run(job, 1, pictures(2), around=Surroundings(check_interrupted=stop)).result()
+    assert asked == [0, 1, 1, 1], "before the picture, and before each of its three layers"
+    assert not any(part._forward_pre_hooks for part in network.modules())
+
+
+def test_a_compiled_network_is_not_asked_inside() -> None:
+    asked: list[None] = []
+    network = Edges()
+    network._compiled_call_impl = network._call_impl
+    around = Surroundings(check_interrupted=lambda: asked.append(None))
+    with torch.inference_mode():
+        Run(job_of(network, CPU, (60, 60)), 1, pictures(2), around=around).result()
+    assert len(asked) == 2
+
+
 def test_a_hint_of_another_size_is_an_error_that_names_the_method() -> None:
     def halved(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
         return Hint(batch.images[..., ::2, ::2])
