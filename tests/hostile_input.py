@@ -12,15 +12,17 @@ from probes import Row
 
 COLUMNS = ("refused", "results", "errors")
 
-MOST_GROWTH = 6 << 30
-"""Bytes that hostile input may make a process take that has loaded networks for many nodes."""
+MOST_GROWTH = 4 << 30
+"""Bytes that hostile input may make a process take for one node, its networks included."""
 
 MANY = 10_000
 """Fuzzed prompts for a node, where time is what ends them."""
 
 CPU = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
-HEADING = f"  {'Hostile input':34}{'refused':>10}{'result':>10}{'error':>10}{'unclear':>9}"
+HEADING = (
+    f"  {'Hostile input':34}{'refused':>10}{'result':>10}{'error':>10}{'unclear':>9}{'MiB':>8}"
+)
 
 
 def names() -> list[str]:
@@ -48,21 +50,24 @@ def rows(
 
 def problems(row: Row) -> list[str]:
     """What is wrong with a row, if anything is."""
-    if "failed" in row:
-        return [row["failed"]]
-    grown = row["grew"]
-    much = [f"its process took {grown >> 20} MiB"] if grown > MOST_GROWTH else []
-    return [*row["unclear"], *much]
+    grown = row.get("grew", 0)
+    return _said(row) + ([f"it took {grown >> 20} MiB"] if grown > MOST_GROWTH else [])
+
+
+def _said(row: Row) -> list[str]:
+    return [row["failed"]] if "failed" in row else list(row["unclear"])
 
 
 def line(row: Row) -> str:
     """A row of the table."""
     figures = "".join(f"{row.get(column, 0):>10}" for column in COLUMNS)
-    return f"  {row['name']:34}{figures}{len(problems(row)):>9}{row.get('seconds', 0):>8.0f} s"
+    figures += f"{len(problems(row)):>9}{row.get('grew', 0) >> 20:>8}"
+    return f"  {row['name']:34}{figures}{row.get('seconds', 0):>8.0f} s"
 
 
 def total(all_rows: Sequence[Row]) -> Row:
     """The sum of rows."""
     summed = {name: sum(row.get(name, 0) for row in all_rows) for name in (*COLUMNS, "seconds")}
-    unclear = [one for row in all_rows for one in problems(row)]
-    return {**summed, "name": "all", "unclear": unclear, "grew": 0}
+    unclear = [one for row in all_rows for one in _said(row)]
+    most = max((row.get("grew", 0) for row in all_rows), default=0)
+    return {**summed, "name": "all", "unclear": unclear, "grew": most}

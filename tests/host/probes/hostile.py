@@ -2,17 +2,17 @@
 
 usage: hostile.py MODELS EXTENSION EXAMPLES SECONDS NODE ...  (working directory: the host's tree)
 Prints a line of JSON for each node when it is done: how many prompts were refused by the host, gave
-a result or a clear error, what gave anything else, the memory that this process had taken since it
-started in bytes, and the seconds. A node is given at most `EXAMPLES` fuzzed prompts, and none
-after `SECONDS` of them.
+a result or a clear error, what gave anything else, the most memory that this process took more
+than before it in bytes, and the seconds. A node is given at most `EXAMPLES` fuzzed prompts, and
+none after `SECONDS` of them. What takes longer than `PATIENCE` is interrupted, as a user would.
 """
 
 import asyncio
 import inspect
 import json
 import logging
-import resource
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -37,6 +37,9 @@ import nodes  # noqa: E402
 
 # What the computer says is available: results of absurd sizes are errors instead of a minute.
 AVAILABLE = 96 << 20
+
+PATIENCE = 60.0
+"""Seconds. A widget's value may be a million steps, which are as many as were asked for."""
 
 # Of a node with a picture of its own: these come over links, which the host does not check.
 OVER_LINKS = {
@@ -74,7 +77,10 @@ class Tally:
         if refused(prompt):
             self.refused += 1
             return
+        impatient = threading.Timer(PATIENCE, nodes.interrupt_processing)
+        impatient.start()
         outcome = SERVED.run(prompt)
+        impatient.cancel()
         if outcome.died or outcome.errors > 1:
             self.unclear.append(f"{what}: {outcome}")
             if outcome.died == "hangs":
@@ -213,9 +219,15 @@ def limited_memory() -> Iterator[None]:
     psutil.virtual_memory = own
 
 
-def most_memory() -> int:
-    """The most that this process has taken so far, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+def memory(what: str) -> int:
+    """Of this process in bytes: now ("VmRSS"), or the most since the last `forget_the_most`."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith(what))
+
+
+def forget_the_most() -> None:
+    """Let "VmHWM" begin again at what is taken now."""
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 def main() -> None:
@@ -223,15 +235,16 @@ def main() -> None:
     logging.disable(logging.CRITICAL)
     node_prompts.register(nodes.NODE_CLASS_MAPPINGS)
     nodes.NODE_CLASS_MAPPINGS["Given"] = Given
-    before = most_memory()
     for node_id in WANTED:
-        tally, started = Tally(node_id), time.monotonic()
+        forget_the_most()
+        before, tally, started = memory("VmRSS"), Tally(node_id), time.monotonic()
         for _ in limited_memory():
             if takes_pictures(node_id):
                 bad_pictures(tally)
             over_links(tally)
             fuzzed(tally)
-        measured = {"grew": most_memory() - before, "seconds": time.monotonic() - started}
+        grew = max(0, memory("VmHWM") - before)
+        measured = {"grew": grew, "seconds": time.monotonic() - started}
         sys.stdout.write(json.dumps({**asdict(tally), **measured}) + "\n")
         sys.stdout.flush()
     SERVED.close()
