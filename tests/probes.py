@@ -99,9 +99,10 @@ def side_by_side(
                 found.put(row)
         except AssertionError as error:
             why = str(error)
-        for name in missing:
-            found.put({"name": name, "failed": why})
-        found.put(None)
+        finally:
+            for name in missing:
+                found.put({"name": name, "failed": why})
+            found.put(None)
 
     shares = [names[at::jobs] for at in range(min(jobs, len(names)))]
     threads = [threading.Thread(target=share, args=(one,)) for one in shares]
