@@ -69,9 +69,13 @@ def host_suites(arguments: Sequence[str]) -> int:
 def browser_tests(arguments: Sequence[str]) -> int:
     """ComfyUI's real page in Chromium."""
     environment = with_playwright()
+    return run_pytest(environment, [f"--browser={chromium()}", *_in(BROWSER_TESTS, arguments)])
+
+
+def _in(folder: Path, arguments: Sequence[str]) -> list[str]:
+    """pytest's arguments, with a folder of tests where they name none."""
     named = any(Path(one.split("::")[0]).exists() for one in arguments)
-    paths = [] if named else [str(BROWSER_TESTS)]
-    return run_pytest(environment, [f"--browser={chromium()}", *paths, *arguments])
+    return [*arguments] if named else [str(folder), *arguments]
 
 
 def pictures(arguments: Sequence[str]) -> int:
@@ -87,7 +91,7 @@ def ipex_tests(arguments: Sequence[str]) -> int:
     listed = IPEX_TESTS / "requirements.txt"
     text = listed.read_text(encoding="utf-8")
     environment.install("ipex", "IPEX and its torch (some GB, once)", ["-r", str(listed)], text)
-    return run_pytest(environment, arguments or [str(IPEX_TESTS), "-q"])
+    return run_pytest(environment, _in(IPEX_TESTS, arguments or ["-q"]))
 
 
 def campaign(arguments: Sequence[str]) -> int:
