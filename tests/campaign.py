@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -103,6 +103,19 @@ def total(all_rows: Sequence[Row]) -> Row:
     return {**summed, "name": "all", "lost": [one for row in all_rows for one in row["lost"]]}
 
 
+def told(
+    found: Iterable[Row], line: Callable[[Row], str], problems: Callable[[Row], list[str]]
+) -> list[Row]:
+    """Print rows as they come, each with what is wrong with it; all of them."""
+    done = []
+    for row in found:
+        done.append(row)
+        say(line(row))
+        for problem in problems(row):
+            warn(f"{row['name']}: {problem}")
+    return done
+
+
 def faults(
     versions: Sequence[str], wanted: Sequence[str], minutes: float, jobs: int, seed: int
 ) -> bool:
@@ -114,12 +127,8 @@ def faults(
     everything = []
     for version in versions:
         say(heading(version))
-        done = []
-        for row in rows(version, names_on(version, versions, wanted), seconds, jobs, seed):
-            done.append(row)
-            say(line(row))
-            for lost in row["lost"]:
-                warn(f"{row['name']}: {lost}")
+        found = rows(version, names_on(version, versions, wanted), seconds, jobs, seed)
+        done = told(found, line, lambda row: row["lost"])
         say(line(total(done)))
         everything += done
     say(heading("of every version"))
@@ -133,12 +142,8 @@ def hostile(wanted: Sequence[str], minutes: float, jobs: int) -> bool:
     if not names:
         return True
     say(hostile_input.HEADING)
-    done = []
-    for row in hostile_input.rows(names, minutes * 60 * jobs / len(names), jobs):
-        done.append(row)
-        say(hostile_input.line(row))
-        for unclear in hostile_input.problems(row):
-            warn(f"{row['name']}: {unclear}")
+    found = hostile_input.rows(names, minutes * 60 * jobs / len(names), jobs)
+    done = told(found, hostile_input.line, hostile_input.problems)
     say(hostile_input.line(hostile_input.total(done)))
     return not any(hostile_input.problems(row) for row in done)
 

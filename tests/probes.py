@@ -36,21 +36,27 @@ def ask(
     `prefix` stands between the interpreter and the probe; `settings` join the environment.
     Raises `AssertionError` if it fails.
     """
-    done = subprocess.run(
-        [str(host.python), *prefix, str(FOLDER / f"{probe}.py"), *arguments],
-        cwd=host.tree.path,
-        env=_environment(settings),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    started = _started(host, probe, arguments, prefix, settings)
+    done = subprocess.run(**started, capture_output=True, check=False)
     assert done.returncode == 0, f"{probe} ended with {done.returncode}:\n{done.stderr[-TOLD:]}"
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def _environment(settings: Mapping[str, str] | None) -> dict[str, str]:
+def _started(
+    host: hosts.TestHost,
+    probe: str,
+    arguments: Sequence[str],
+    prefix: Sequence[str],
+    settings: Mapping[str, str] | None,
+) -> dict[str, Any]:
+    """What `subprocess` is told about the program."""
     environment = {**child_environment(), "PYTHONPATH": str(Path(__file__).parent)}
-    return environment | {**NO_REAL_GPU, **(settings or {})}
+    return {
+        "args": [str(host.python), *prefix, str(FOLDER / f"{probe}.py"), *arguments],
+        "cwd": host.tree.path,
+        "env": environment | {**NO_REAL_GPU, **(settings or {})},
+        "text": True,
+    }
 
 
 def rows(
@@ -64,16 +70,10 @@ def rows(
 
     The rest is as for `ask`.
     """
+    started = _started(host, probe, arguments, prefix, settings)
     with (
         tempfile.TemporaryFile("w+", encoding="utf-8") as said,
-        subprocess.Popen(
-            [str(host.python), *prefix, str(FOLDER / f"{probe}.py"), *arguments],
-            cwd=host.tree.path,
-            env=_environment(settings),
-            stdout=subprocess.PIPE,
-            stderr=said,
-            text=True,
-        ) as process,
+        subprocess.Popen(**started, stdout=subprocess.PIPE, stderr=said) as process,
     ):
         assert process.stdout is not None
         yield from (json.loads(line) for line in process.stdout if line.startswith('{"name"'))

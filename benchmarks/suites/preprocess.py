@@ -155,7 +155,6 @@ def cases() -> list[Case]:
                 functools.partial(_node, name, CAREFUL, compiled=True),
                 NO_DTYPE,
                 error_unit="255ths",
-                quick=False,
                 gpu_only=True,
             )
         )

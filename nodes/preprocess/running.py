@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from ...xpu_runtime.errors import is_out_of_any_memory, out_of_memory_class
 from ...xpu_runtime.log import LOGGER
+from ...xpu_runtime.optimizing.blocks import is_compiled
 from ..inference import missing_ops
 from ..inference.surroundings import ALONE, Surroundings
 from ..inference.transfer import Transfer, new_result
@@ -119,13 +120,7 @@ def placed(pose: Mapping[str, Any], sizes: Geometry) -> dict[str, Any]:
 @contextlib.contextmanager
 def _asked_often(job: Job, check: Callable[[], None]) -> Iterator[None]:
     """On a CPU, where a picture may take minutes, each layer asks `check` before it computes."""
-    on_cpu = job.device.type == "cpu"
-    parts = list(job.network.modules()) if on_cpu and job.network is not None else []
-    # A program has none to ask, and for torch's compiler a network with hooks is another one.
-    if any(isinstance(one, torch.jit.ScriptModule) or _is_compiled(one) for one in parts):
-        parts = []
-    layers = [one for one in parts if not any(one.children())]
-    hooks = [one.register_forward_pre_hook(lambda *_: check()) for one in layers]
+    hooks = [one.register_forward_pre_hook(lambda *_: check()) for one in _asked_layers(job)]
     try:
         yield
     finally:
@@ -133,8 +128,14 @@ def _asked_often(job: Job, check: Callable[[], None]) -> Iterator[None]:
             hook.remove()
 
 
-def _is_compiled(module: nn.Module) -> bool:
-    return getattr(module, "_compiled_call_impl", None) is not None
+def _asked_layers(job: Job) -> list[nn.Module]:
+    if job.network is None or job.device.type != "cpu":
+        return []
+    parts = list(job.network.modules())
+    # A program has none to ask, and for torch's compiler a network with hooks is another one.
+    if any(isinstance(one, torch.jit.ScriptModule) or is_compiled(one) for one in parts):
+        return []
+    return [one for one in parts if not any(one.children())]
 
 
 class Run:
@@ -177,6 +178,11 @@ class Run:
         if not even one picture fits an emptied device.
         """
         output = new_result(len(self.images), *self.job.sizes.result, 3)
+        with _asked_often(self.job, self.around.check_interrupted):
+            self._write(output)
+        return Result(output, self.poses)
+
+    def _write(self, output: Tensor) -> None:
         overlapping = self.job.device.type != "cpu"
         launched: _Launched | None = None
         while self.waiting or launched is not None:
@@ -192,7 +198,6 @@ class Run:
                 before, launched = launched, None
             if before is not None:
                 self._try(before.part, lambda before=before: self._finish(before, output))
-        return Result(output, self.poses)
 
     def _next(self) -> _Part:
         part = self.waiting.popleft()
@@ -236,11 +241,10 @@ class Run:
         if self.masks is not None:
             chosen = self.masks if len(self.masks) == 1 else self.masks[part.first : part.end]
             masks = self.transfer.upload(chosen.contiguous().float())
-        check = self.around.check_interrupted
-        with _asked_often(self.job, check):
-            hint = missing_ops.complete(
-                self.job.device, lambda: step(self.job, pixels, masks, part.first, check)
-            )
+        hint = missing_ops.complete(
+            self.job.device,
+            lambda: step(self.job, pixels, masks, part.first, self.around.check_interrupted),
+        )
         if self.job.method.gives_poses:
             self.poses[part.first : part.end] = hint.poses
         result = hint.pictures.movedim(1, -1)

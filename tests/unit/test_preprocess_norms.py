@@ -54,23 +54,17 @@ def test_a_convolution_before_a_norm_adds_nothing_that_the_norm_takes_off_again(
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_a_convolution_to_one_map_is_torchs_own(bias: bool) -> None:
-    plain = nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(5, 1, 7, bias=bias)).eval()
+@pytest.mark.parametrize(("channels", "maps", "kind"), [(5, 1, ToOneMap), (3, 5, OfPictures)])
+def test_a_convolution_to_one_map_or_of_pictures_is_torchs_own(
+    channels: int, maps: int, kind: type[nn.Module], bias: bool
+) -> None:
+    convolution = nn.Conv2d(channels, maps, 7, bias=bias)
+    plain = nn.Sequential(nn.ReflectionPad2d(3), convolution).eval()
     found = with_channels_last(copy.deepcopy(plain))
-    assert [type(part) for part in found] == [ReflectionPad, ToOneMap]
+    assert [type(part) for part in found] == [ReflectionPad, kind]
     assert not any(part.training for part in found)
     with torch.inference_mode():
-        assert (found(_noise(5)) - plain(_noise(5))).abs().max() < 1e-5
-
-
-@pytest.mark.parametrize("bias", [True, False])
-def test_a_convolution_of_pictures_is_torchs_own(bias: bool) -> None:
-    plain = nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(3, 5, 7, bias=bias)).eval()
-    found = with_channels_last(copy.deepcopy(plain))
-    assert [type(part) for part in found] == [ReflectionPad, OfPictures]
-    assert not any(part.training for part in found)
-    with torch.inference_mode():
-        assert (found(_noise(3)) - plain(_noise(3))).abs().max() < 1e-5
+        assert (found(_noise(channels)) - plain(_noise(channels))).abs().max() < 1e-5
 
 
 def test_other_convolutions_and_uneven_reflections_stay_as_they_are() -> None:

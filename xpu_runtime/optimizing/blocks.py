@@ -177,10 +177,15 @@ def _norm_and_silu(call: norms.Norm, module: nn.Module, x: Tensor) -> Any:
     return x
 
 
+def is_compiled(module: nn.Module) -> bool:
+    """Whether calls of a module go to torch's compiler, ours or another pack's."""
+    return getattr(module, _IMPL, None) is not None
+
+
 @contextlib.contextmanager
 def called(by: Calls) -> Iterator[None]:
     """Within, the modules are called as `by` says; another pack's compiled modules are left."""
-    taken = [module for module in by if getattr(module, _IMPL, None) is None]
+    taken = [module for module in by if not is_compiled(module)]
     try:
         for module in taken:
             setattr(module, _IMPL, by[module])

@@ -50,7 +50,7 @@ def cubic(given: int, wanted: int) -> Tensor:
 @lru_cache(_CACHED)
 def area(given: int, wanted: int) -> Tensor:
     """[wanted, given]: cv2.INTER_AREA, the mean of what each new pixel covers."""
-    _check(4 * wanted, given)
+    _check(wanted, given, matrices=4)
     edges = torch.arange(wanted + 1, dtype=torch.float64) * given / wanted
     pixel = torch.arange(given, dtype=torch.float64)
     ends = torch.minimum(edges[1:, None], pixel + 1)
@@ -101,9 +101,11 @@ def _gathered(taps: Tensor, weights: Tensor, given: int) -> Tensor:
     return matrix
 
 
-def _check(rows: int, columns: int) -> None:
-    """Raise `TooLargeError` where so many numbers do not fit: a thin picture has a long side."""
-    check_memory(8 * rows * columns, f"Pictures with a side of {max(rows, columns)} pixels")
+def _check(rows: int, columns: int, matrices: int = 1) -> None:
+    """Raise `TooLargeError` where matrices do not fit: a thin picture has a long side."""
+    check_memory(
+        8 * rows * columns * matrices, f"Pictures with a side of {max(rows, columns)} pixels"
+    )
 
 
 def enlarging(
