@@ -1,0 +1,135 @@
+"""Where something runs: on a device of this process, or on a worker's.
+
+A function of this extension runs unchanged at either location. What it needs there is held
+there, and a `Handle` stands for it in the call.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..workers.calls import Resident
+    from ..workers.worker import Worker
+
+
+class Outcome(Protocol):
+    """The answer to a call that was begun."""
+
+    def is_there(self) -> bool:
+        """Whether `result` would not wait."""
+
+    def result(self) -> Any:
+        """The answer; waits for it. Raises what the function raises, and the interruption."""
+
+    def abandon(self) -> None:
+        """Nobody wants the answer any more: the function stops at its next chance."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """An object that this process holds: a handle of `Here`."""
+
+    value: Any
+
+
+@dataclass(frozen=True)
+class Computed:
+    """The answer of a call that was made here: it is there already."""
+
+    value: Any
+
+    def is_there(self) -> bool:
+        """Always."""
+        return True
+
+    def result(self) -> Any:
+        """The answer."""
+        return self.value
+
+    def abandon(self) -> None:
+        """Nothing is under way."""
+
+
+@dataclass(frozen=True)
+class Here:
+    """A device of this process."""
+
+    device: "torch.device"
+
+    def hold(self, make: Callable[..., Any], *arguments: Any) -> Held:
+        """A handle on `make(*arguments)`, made now."""
+        return Held(make(*map(_value, arguments)))
+
+    def call(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        """`function(*arguments, **named)`; a handle stands for what it holds."""
+        return function(*map(_value, arguments), **{key: _value(v) for key, v in named.items()})
+
+    def begin(self, function: Callable[..., Any], *arguments: Any) -> Outcome:
+        """The same, computed before this returns."""
+        return Computed(self.call(function, *arguments))
+
+    def expose(self, handle: Held, proxy: Callable[[Any], Any]) -> Any:
+        """What other nodes are given for `handle`: the object itself."""
+        del proxy
+        return handle.value
+
+    def runs_beside(self, other: "Location") -> bool:
+        """Whether work here goes on while `other` computes."""
+        return isinstance(other, There)
+
+    def __str__(self) -> str:
+        """ "xpu:0"."""
+        return str(self.device)
+
+
+@dataclass(frozen=True)
+class There:
+    """A device of a worker."""
+
+    worker: "Worker"
+    device: "torch.device"
+    """As the worker's own torch calls it."""
+
+    def hold(self, make: Callable[..., Any], *arguments: Any) -> "Resident":
+        """A handle on `make(*arguments)`, made there before it is first used.
+
+        The worker makes it again if it was replaced, and forgets it when the handle is gone.
+        """
+        from ..workers.calls import Resident
+
+        return Resident(self.worker, make, *arguments)
+
+    def call(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        """`function(*arguments, **named)` there; a handle stands for what it holds.
+
+        `function` must be pure: it is called once more if the worker dies. Raises what it
+        raises, the host's interruption, and `WorkerError`.
+        """
+        return self.worker.call(function, *arguments, **named)
+
+    def begin(self, function: Callable[..., Any], *arguments: Any) -> Outcome:
+        """The same, while this process goes on."""
+        return self.worker.begin(function, *arguments)
+
+    def expose(self, handle: "Resident", proxy: Callable[[Any], Any]) -> Any:
+        """What other nodes are given for `handle`: `proxy(handle)`."""
+        return proxy(handle)
+
+    def runs_beside(self, other: "Location") -> bool:
+        """Whether work there goes on while `other` computes."""
+        return not isinstance(other, There) or other.worker is not self.worker
+
+    def __str__(self) -> str:
+        """ "xpu:0@worker"."""
+        return f"{self.device}@{self.worker.plan.name}"
+
+
+Location = Here | There
+Handle = "Held | Resident"
+
+
+def _value(argument: Any) -> Any:
+    return argument.value if isinstance(argument, Held) else argument
