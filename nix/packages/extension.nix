@@ -26,6 +26,7 @@ mkCustomNode {
       "ipex_benchmarks.py"
       "launcher"
       "locales"
+      "inference"
       "nodes"
       "prestartup_script.py"
       "pyproject.toml"

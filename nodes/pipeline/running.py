@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
+from ...inference.transfer import new_result
 from ...xpu_runtime import host
 from ...xpu_runtime.log import LOGGER
-from ..inference.transfer import new_result
 from .finishing import Finishing, Product
 from .parts import Part
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from ...inference import precision
 from ...xpu_runtime import devices, host, placement
-from ..inference import precision
 from ..select_device import TakesDevice, device_widget
 from .catalogue import METHODS
 from .method import Method, Option, WeightFile

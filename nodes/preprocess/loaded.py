@@ -12,12 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...inference import missing_ops, precision
+from ...inference.dry_run import Cost, without_numbers
+from ...inference.limits import FREE_SHARE
+from ...inference.precision import Support
+from ...inference.weight_files import casting
 from ...xpu_runtime import devices, host, managed_model
 from ...xpu_runtime.log import LOGGER
-from ..inference import casting, missing_ops, precision
-from ..inference.dry_run import Cost, without_numbers
-from ..inference.limits import FREE_SHARE
-from ..inference.precision import Support
 from .geometry import geometry
 from .method import Batch, Method, Network, WeightFile
 

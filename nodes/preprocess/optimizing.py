@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...inference import missing_ops
+from ...inference.limits import limits_of
+from ...inference.precision import test_picture
 from ...xpu_runtime import managed_model
 from ...xpu_runtime.optimizing import Wishes, networks
 from ...xpu_runtime.optimizing.networks import Sample
 from ...xpu_runtime.placement import copied
 from ...xpu_runtime.workers import Place
-from ..inference import missing_ops
-from ..inference.limits import limits_of
-from ..inference.precision import test_picture
 from . import loaded
 from .geometry import geometry
 from .loaded import Loaded

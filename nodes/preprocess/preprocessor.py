@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...inference.dry_run import Cost, cost_of
+from ...inference.limits import FREE_SHARE, Limits, limits_of
+from ...inference.surroundings import of_this_node
+from ...inference.transfer import check_room
 from ...xpu_runtime import devices, host
 from ...xpu_runtime.log import LOGGER
 from ...xpu_runtime.managed_model import resident
 from ...xpu_runtime.workers import Place, Resident
-from ..inference.dry_run import Cost, cost_of
-from ..inference.limits import FREE_SHARE, Limits, limits_of
-from ..inference.surroundings import of_this_node
-from ..inference.transfer import check_room
 from . import elsewhere, loaded
 from .geometry import Geometry, geometry
 from .loaded import Find, Loaded

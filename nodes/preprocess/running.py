@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ...inference import missing_ops
+from ...inference.surroundings import ALONE, Surroundings
+from ...inference.transfer import Transfer, new_result
 from ...xpu_runtime.errors import is_out_of_any_memory, out_of_memory_class
 from ...xpu_runtime.log import LOGGER
 from ...xpu_runtime.optimizing.blocks import is_compiled
-from ..inference import missing_ops
-from ..inference.surroundings import ALONE, Surroundings
-from ..inference.transfer import Transfer, new_result
 from . import geometry
 from .geometry import Geometry
 from .method import Batch, Hint, Method

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
+from ...inference.weight_files import WeightFileError, load_state_dict, load_torchscript
 from ...xpu_runtime import host, settings
 from ...xpu_runtime.log import LOGGER
-from ..inference.weight_files import WeightFileError, load_state_dict, load_torchscript
 from . import places
 from .download import DownloadError, Source, Tick, fetch
 from .method import WeightFile

@@ -5,8 +5,8 @@ import weakref
 from pathlib import Path
 from typing import Any
 
+from ...inference import precision
 from ...xpu_runtime import devices, host, placement
-from ..inference import precision
 from ..select_device import TakesDevice, device_widget
 from . import loading
 from .sizes import METHODS, Size

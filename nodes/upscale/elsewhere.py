@@ -7,9 +7,10 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from ...inference import precision
+from ...inference.weight_files import casting
 from ...xpu_runtime import host, managed_model
 from ...xpu_runtime.workers import NotOnWorkerError, Place, Resident
-from ..inference import casting, precision
 from . import upscaler
 
 _ATTRIBUTE = "ipex_on_worker"

@@ -4,8 +4,8 @@ from typing import Any
 
 import torch
 
+from ...inference.dry_run import Cost, cost_of
 from ...xpu_runtime.log import LOGGER
-from ..inference.dry_run import Cost, cost_of
 from . import upscaler
 from .channels import Pass, passes
 from .plan import Costs

@@ -5,12 +5,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...inference.dry_run import Cost, cost_of
+from ...inference.limits import FREE_SHARE, Limits, limits_of
+from ...inference.surroundings import of_this_node
 from ...xpu_runtime import devices, host
 from ...xpu_runtime.errors import is_out_of_any_memory
 from ...xpu_runtime.managed_model import resident
-from ..inference.dry_run import Cost, cost_of
-from ..inference.limits import FREE_SHARE, Limits, limits_of
-from ..inference.surroundings import of_this_node
 from . import upscaler
 from .elsewhere import where_it_is
 from .plan import DoesNotFitError

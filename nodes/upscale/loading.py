@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from ..inference.weight_files import WeightFileError, load_state_dict
-from . import budget
+from ...inference.weight_files import WeightFileError, construction, load_state_dict
 
 FOLDER = "upscale_models"
 
@@ -39,10 +38,10 @@ def load(path: Path) -> Any:
     add_extra_architectures(MAIN_REGISTRY)
     state = load_state_dict(path, error=ModelFileError)
     try:
-        budget.check_names(state)
+        construction.check_names(state)
         size = sum(one.nbytes for one in state.values() if isinstance(one, torch.Tensor))
         # Some constructors call the network; with gradients its tensors could not be copied.
-        with torch.no_grad(), budget.limited(size):
+        with torch.no_grad(), construction.limited(size):
             found = ModelLoader().load_from_state_dict(state)
     except UnsupportedModelError as error:
         raise ModelFileError(

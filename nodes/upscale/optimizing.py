@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...inference.precision import test_picture
 from ...xpu_runtime.managed_model import resident
 from ...xpu_runtime.optimizing import Wishes, networks
-from ..inference.precision import test_picture
 from . import elsewhere, upscaler
 from .masks import kept
 from .tiles import Needs

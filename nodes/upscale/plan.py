@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..inference.dry_run import Cost
-from ..inference.limits import Limits
+from ...inference.dry_run import Cost
+from ...inference.limits import Limits
 from .halo import Halo
 from .tiles import Canvas, Tile, work
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ...inference.surroundings import ALONE, Surroundings
+from ...inference.transfer import Transfer, new_result
 from ...xpu_runtime.errors import is_out_of_any_memory
 from ...xpu_runtime.log import LOGGER
-from ..inference.surroundings import ALONE, Surroundings
-from ..inference.transfer import Transfer, new_result
 from .channels import Pass, passes, result_channels
 from .plan import Plan
 from .tiles import Canvas, Tile

@@ -12,12 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...inference import precision
+from ...inference.dry_run import Cost, cost_of, without_numbers
+from ...inference.precision import Check, Support
+from ...inference.weight_files import casting
 from ...xpu_runtime import devices, host, managed_model
 from ...xpu_runtime.errors import is_out_of_any_memory
 from ...xpu_runtime.placement import copied, device_for
-from ..inference import casting, precision
-from ..inference.dry_run import Cost, cost_of, without_numbers
-from ..inference.precision import Check, Support
 from .channels import Pass, passes
 from .halo import Halo
 from .halo import find as find_halo

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ...inference.limits import FREE_SHARE, Limits, largest_tensor, limits_of
+from ...inference.surroundings import of_this_node
+from ...inference.transfer import new_result
 from ...xpu_runtime import devices, host
 from ...xpu_runtime.log import LOGGER
 from ...xpu_runtime.managed_model import resident
-from ..inference.limits import FREE_SHARE, Limits, largest_tensor, limits_of
-from ..inference.surroundings import of_this_node
-from ..inference.transfer import new_result
 from . import estimates, upscaler
 from .channels import passes, result_channels
 from .elsewhere import where_it_is

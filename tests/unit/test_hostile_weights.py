@@ -10,13 +10,14 @@ from typing import Any
 import hostile_files
 import pytest
 import torch
-from comfyui_ipex.nodes.inference import archives
-from comfyui_ipex.nodes.inference.weight_files import (
+from comfyui_ipex.inference.weight_files import (
     WeightFileError,
+    archives,
+    construction,
     load_state_dict,
     load_torchscript,
 )
-from comfyui_ipex.nodes.upscale import budget, loading
+from comfyui_ipex.nodes.upscale import loading
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save
@@ -248,5 +249,8 @@ def test_a_network_of_its_weights_size_is_within_the_budget(tmp_path: Path) -> N
     path = tmp_path / "net.pth"
     torch.save(esrgan(), path)
     assert loading.load(path).scale == 2
-    with budget.limited(0), pytest.raises(budget.OversizeError, match="more than 1024 MiB"):
-        torch.zeros(budget.SLACK // 4 + 1, device="meta")
+    with (
+        construction.limited(0),
+        pytest.raises(construction.OversizeError, match="more than 1024 MiB"),
+    ):
+        torch.zeros(construction.SLACK // 4 + 1, device="meta")

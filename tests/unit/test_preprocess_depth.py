@@ -13,9 +13,8 @@ import pytest
 import torch
 import xpu_emulator
 from annotators import as_bytes, batch, defaults, off_by, pictures, random_weights, save, sharing
-from comfyui_ipex.nodes.inference import casting
-from comfyui_ipex.nodes.inference.dry_run import cost_of, without_numbers
-from comfyui_ipex.nodes.inference.weight_files import WeightFileError
+from comfyui_ipex.inference.dry_run import cost_of, without_numbers
+from comfyui_ipex.inference.weight_files import WeightFileError, casting
 from comfyui_ipex.nodes.preprocess.networks import depth_anything, midas, normalbae
 from comfyui_ipex.nodes.preprocess.networks.depth_anything import SIZES, DepthAnything, Size
 from comfyui_ipex.nodes.preprocess.networks.depth_maps import stretched

@@ -126,7 +126,7 @@ def flat(hint: Any) -> list[float]:
 
 
 def test_half_precision_runs_on_the_card(emulated_xpu: Make, tmp_path: Path) -> None:
-    from comfyui_ipex.nodes.inference import casting
+    from comfyui_ipex.inference.weight_files import casting
 
     network = anything(tmp_path)
     images = pictures(70, 70)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from annotators import batch, defaults, save
-from comfyui_ipex.nodes.inference.weight_files import WeightFileError
+from comfyui_ipex.inference.weight_files import WeightFileError
 from comfyui_ipex.nodes.preprocess.networks import dwpose
 from pose_programs import HEIGHT, WIDTH, paths
 from torch import Tensor

@@ -13,9 +13,8 @@ from pathlib import Path
 import edge_networks
 import pytest
 import torch
-from comfyui_ipex.nodes.inference import casting
-from comfyui_ipex.nodes.inference.dry_run import cost_of, without_numbers
-from comfyui_ipex.nodes.inference.weight_files import WeightFileError
+from comfyui_ipex.inference.dry_run import cost_of, without_numbers
+from comfyui_ipex.inference.weight_files import WeightFileError, casting
 from comfyui_ipex.nodes.preprocess.networks import mlsd, pidinet
 from edge_networks import METHODS, SCRIBBLES, SHADE, SOFT, STRAIGHT, Reference
 from torch import nn

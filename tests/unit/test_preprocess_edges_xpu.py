@@ -8,7 +8,7 @@ from pathlib import Path
 import edge_networks
 import pytest
 import torch
-from comfyui_ipex.nodes.inference import casting
+from comfyui_ipex.inference.weight_files import casting
 from edge_networks import METHODS
 from xpu_emulator import DeviceSpec, EmulatedXpu
 from xpu_emulator.profiles import A770

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from annotators import as_bytes, defaults, pictures, random_weights, save, sharing
-from comfyui_ipex.nodes.inference.weight_files import WeightFileError
+from comfyui_ipex.inference.weight_files import WeightFileError
 from comfyui_ipex.nodes.preprocess.method import Batch
 from comfyui_ipex.nodes.preprocess.networks import leres, leres_boost, leres_patches, resampling
 from comfyui_ipex.nodes.preprocess.networks.leres_boost import Boosted

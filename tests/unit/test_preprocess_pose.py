@@ -14,7 +14,7 @@ import poses
 import pytest
 import torch
 from annotators import as_bytes, batch, defaults, pictures, random_weights, save
-from comfyui_ipex.nodes.inference.transfer import TooLargeError
+from comfyui_ipex.inference.transfer import TooLargeError
 from comfyui_ipex.nodes.preprocess.networks import openpose, resampling, skeletons
 from comfyui_ipex.nodes.preprocess.networks.openpose import OpenPose
 from comfyui_ipex.nodes.preprocess.networks.skeletons import Drawing, Person

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 import torch
-from comfyui_ipex.nodes.inference.dry_run import Cost
-from comfyui_ipex.nodes.inference.limits import Limits
-from comfyui_ipex.nodes.inference.surroundings import Surroundings
+from comfyui_ipex.inference.dry_run import Cost
+from comfyui_ipex.inference.limits import Limits
+from comfyui_ipex.inference.surroundings import Surroundings
 from comfyui_ipex.nodes.preprocess.geometry import geometry
 from comfyui_ipex.nodes.preprocess.loaded import callables
 from comfyui_ipex.nodes.preprocess.method import Batch, Hint, Method

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from comfyui_ipex.nodes.inference import casting, missing_ops, transfer
-from comfyui_ipex.nodes.inference.dry_run import without_numbers
-from comfyui_ipex.nodes.inference.limits import Limits
-from comfyui_ipex.nodes.inference.surroundings import Surroundings
+from comfyui_ipex.inference import missing_ops, transfer
+from comfyui_ipex.inference.dry_run import without_numbers
+from comfyui_ipex.inference.limits import Limits
+from comfyui_ipex.inference.surroundings import Surroundings
+from comfyui_ipex.inference.weight_files import casting
 from comfyui_ipex.nodes.preprocess.method import Batch, Hint, Method
 from comfyui_ipex.nodes.preprocess.preprocessor import (
     chunk_of,

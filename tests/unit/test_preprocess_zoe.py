@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 from annotators import as_bytes, batch, off_by, pictures, save, small_zoe
-from comfyui_ipex.nodes.inference.dry_run import cost_of, without_numbers
-from comfyui_ipex.nodes.inference.weight_files import WeightFileError
+from comfyui_ipex.inference.dry_run import cost_of, without_numbers
+from comfyui_ipex.inference.weight_files import WeightFileError
 from comfyui_ipex.nodes.preprocess.networks import zoe
 from torch import nn
 

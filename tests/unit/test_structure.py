@@ -22,12 +22,13 @@ LONGEST_FUNCTION = 50
 # Which of our folders a folder may import from. What measures knows no suite, and no node but
 # through a suite, whose modules it imports by name.
 LAYERS = {
-    "nodes": {"nodes", "xpu_runtime", "benchmarks"},
+    "nodes": {"nodes", "inference", "xpu_runtime", "benchmarks"},
+    "inference": {"inference", "xpu_runtime"},
     "xpu_runtime": {"xpu_runtime"},
     "launcher": {"launcher", "xpu_runtime"},
     "batch": {"batch", "launcher", "xpu_runtime"},
     "benchmarks": {"benchmarks", "xpu_runtime", "launcher"},
-    "benchmarks/suites": {"benchmarks", "nodes", "xpu_runtime", "launcher", "batch"},
+    "benchmarks/suites": {"benchmarks", "nodes", "inference", "xpu_runtime", "launcher", "batch"},
 }
 
 

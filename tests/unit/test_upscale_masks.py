@@ -6,7 +6,7 @@ from typing import Any
 import networks
 import pytest
 import torch
-from comfyui_ipex.nodes.inference import precision
+from comfyui_ipex.inference import precision
 from comfyui_ipex.nodes.upscale.masks import kept
 from torch import Tensor
 

@@ -7,7 +7,7 @@ from typing import Any
 import networks
 import pytest
 import torch
-from comfyui_ipex.nodes.inference.dry_run import Cost
+from comfyui_ipex.inference.dry_run import Cost
 from comfyui_ipex.nodes.upscale import estimates, upscaler
 from comfyui_ipex.nodes.upscale.channels import passes, result_channels
 from comfyui_ipex.nodes.upscale.halo import Halo, find

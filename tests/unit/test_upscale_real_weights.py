@@ -8,7 +8,7 @@ import ncnn_weights
 import networks
 import pytest
 import torch
-from comfyui_ipex.nodes.inference.dry_run import Cost
+from comfyui_ipex.inference.dry_run import Cost
 from comfyui_ipex.nodes.upscale import halo
 from comfyui_ipex.nodes.upscale.halo import Halo
 from comfyui_ipex.nodes.upscale.plan import Plan

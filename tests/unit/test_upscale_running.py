@@ -5,8 +5,8 @@ from typing import Any
 import networks
 import pytest
 import torch
-from comfyui_ipex.nodes.inference import precision
-from comfyui_ipex.nodes.inference.dry_run import Cost, cost_of, without_numbers
+from comfyui_ipex.inference import precision
+from comfyui_ipex.inference.dry_run import Cost, cost_of, without_numbers
 from comfyui_ipex.nodes.upscale import halo
 from comfyui_ipex.nodes.upscale.channels import ChannelsError, passes
 from comfyui_ipex.nodes.upscale.halo import Halo

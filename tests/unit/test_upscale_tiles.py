@@ -1,7 +1,7 @@
 """Tiles cover a picture once, see enough around them, and are never slivers."""
 
 import pytest
-from comfyui_ipex.nodes.inference.dry_run import Cost
+from comfyui_ipex.inference.dry_run import Cost
 from comfyui_ipex.nodes.upscale.halo import Halo
 from comfyui_ipex.nodes.upscale.plan import (
     SHORT_HALO,

@@ -6,7 +6,7 @@ from typing import Any
 import networks
 import pytest
 import torch
-from comfyui_ipex.nodes.inference.dry_run import Cost, cost_of, without_numbers
+from comfyui_ipex.inference.dry_run import Cost, cost_of, without_numbers
 from comfyui_ipex.nodes.upscale.channels import passes
 from comfyui_ipex.nodes.upscale.halo import Halo
 from comfyui_ipex.nodes.upscale.plan import Limits, Plan, choose

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...inference.weight_files import WeightFileError, load_state_dict
+from ....inference.weight_files import WeightFileError, load_state_dict
 
 State = Mapping[str, Any]
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ...inference.weight_files import load_state_dict
+from ....inference.weight_files import load_state_dict
 from ..geometry import MOST_ASPECT
 from ..method import Batch, Hint, Method, Network, Option, Paths, WeightFile
 from .depth_maps import normalised, stretched

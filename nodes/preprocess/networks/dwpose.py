@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...inference.weight_files import load_torchscript
+from ....inference.weight_files import load_torchscript
 from ..method import Batch, Hint, Method, Network, Option, Paths, WeightFile
 from .openpose import OPTIONS, skeleton_hint
 from .skeletons import ON, Person, Point, Points

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...inference.weight_files import WeightFileError
+from ....inference.weight_files import WeightFileError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

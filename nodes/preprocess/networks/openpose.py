@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...inference.weight_files import load_state_dict
+from ....inference.weight_files import load_state_dict
 from ..controlnet_aux import network_class
 from ..geometry import MOST_ASPECT
 from ..method import Batch, Hint, Method, Network, Option, Paths, WeightFile

@@ -11,7 +11,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from ...inference.transfer import check_memory
+from ....inference.transfer import check_memory
 
 _CACHED = 32
 """Matrices that are kept: those of a size of picture are about ten. Each may have many MiB."""

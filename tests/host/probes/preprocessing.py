@@ -193,7 +193,7 @@ def a_card_with_little_memory_gives_the_same_pictures() -> dict[str, Any]:
 
 def half_precision_is_checked_once() -> dict[str, Any]:
     """By precision auto, for the same file and card; a network that it breaks keeps fp32."""
-    precision = part("nodes.inference.precision")
+    precision = part("inference.precision")
     precision._CHECKS.clear()
     good, bad = ready(toy("Half"), precision="auto"), ready(toy("Loud", 1e6), precision="auto")
     wanted = apply(ready(good.method), pictures())

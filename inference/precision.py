@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...xpu_runtime import devices
-from ...xpu_runtime.errors import is_device_lost, is_out_of_any_memory
-from ...xpu_runtime.log import LOGGER
+from ..xpu_runtime import devices
+from ..xpu_runtime.errors import is_device_lost, is_out_of_any_memory
+from ..xpu_runtime.log import LOGGER
 
 AUTO = "auto"
 

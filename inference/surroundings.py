@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ...xpu_runtime import host
+from ..xpu_runtime import host
 
 _STEPS = 1000
 

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from ...xpu_runtime.log import LOGGER
+from ..xpu_runtime.log import LOGGER
 
 _Result = TypeVar("_Result")
 
