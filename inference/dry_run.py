@@ -84,7 +84,7 @@ def cost_of(
 
 
 @torch.inference_mode()  # networks that replace their weights in a call turn it on
-def without_numbers(module: nn.Module) -> nn.Module:
+def meta_copy(module: nn.Module) -> nn.Module:
     """A copy of `module` on the meta device; `module` is not changed and not copied.
 
     Tensors that are plain attributes of its parts go along: networks keep means and masks so.

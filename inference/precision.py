@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from ..xpu_runtime import devices
-from ..xpu_runtime.errors import is_device_lost, is_out_of_any_memory
+from ..xpu_runtime.errors import is_about_the_device
 from ..xpu_runtime.log import LOGGER
+from .facts import Memo
 
 AUTO = "auto"
 
@@ -26,8 +27,8 @@ MOST_ERROR = 2 / 255
 CHECK_SIZE = (56, 72)
 """Height and width. Not 64: networks keep attention masks for that size, and make others."""
 
-_CHECKS: dict[tuple[str, str], "tuple[torch.dtype, tuple[Check, ...]]"] = {}
-"""By the hash of the weights and the device."""
+CHECKS: "Memo[tuple[torch.dtype, tuple[Check, ...]]]" = Memo(1024)
+"""By the digest of the weights and the device."""
 
 
 @dataclass(frozen=True)
@@ -138,25 +139,27 @@ def settled(
             return wanted
         LOGGER.warning("%s cannot compute in %s on %s; it computes in fp32.", name, request, device)
         return torch.float32
-    key = (digest, str(device))
-    if key not in _CHECKS:
-        halves = [] if device.type == devices.CPU else support.dtypes()
-        _CHECKS[key] = checked(run, halves)
-        for check in _CHECKS[key][1]:
-            LOGGER.info("%s on %s: %s", name, device, check.text)
-    return _CHECKS[key][0]
+
+    def check() -> tuple[torch.dtype, tuple[Check, ...]]:
+        found = checked(run, [] if device.type == devices.CPU else support.dtypes())
+        for one in found[1]:
+            LOGGER.info("%s on %s: %s", name, device, one.text)
+        return found
+
+    return CHECKS.find((digest, str(device)), check)[0]
 
 
 def measured(digest: str, device: torch.device) -> tuple[Check, ...]:
     """What was measured for these weights on `device`, if it was."""
-    return _CHECKS.get((digest, str(device)), (None, ()))[1]
+    found = CHECKS.get((digest, str(device)))
+    return () if found is None else found[1]
 
 
 def _check(run: Callable[[torch.dtype], Tensor], dtype: torch.dtype, reference: Tensor) -> Check:
     try:
         result = run(dtype).float()
     except RuntimeError as error:
-        if is_out_of_any_memory(error) or is_device_lost(error):
+        if is_about_the_device(error):
             raise
         # fp32 has just worked: what fails now is the dtype.
         return Check(dtype, float("inf"), str(error).splitlines()[0])

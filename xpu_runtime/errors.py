@@ -119,6 +119,11 @@ def is_out_of_any_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and _OUT_OF_HOST_MEMORY.search(str(error)) is not None
 
 
+def is_about_the_device(error: BaseException) -> bool:
+    """True if memory ran out or the card was reset: the call itself may be right."""
+    return is_out_of_any_memory(error) or is_device_lost(error)
+
+
 def translated(error: RuntimeError) -> RuntimeError:
     """What the host should see in place of `error`; `error` itself where it is clear already."""
     if isinstance(error, DeviceLostError):

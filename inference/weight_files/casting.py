@@ -1,9 +1,7 @@
 """Networks that compute in one dtype and are called in any other."""
 
-import hashlib
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 
@@ -46,12 +44,3 @@ def _cast(value: Any, dtype: Any) -> Any:
     if isinstance(value, dict):
         return {name: _cast(part, dtype) for name, part in value.items()}
     return value
-
-
-def digest_of(module: nn.Module) -> str:
-    """A hash of a module's weights."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name, value in sorted(module.state_dict().items()):
-        digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()

@@ -39,7 +39,7 @@ class Halo:
         )
 
 
-def find(
+def find_halo(
     call: Callable[[Tensor], Tensor],
     needs: Needs,
     channels: int,

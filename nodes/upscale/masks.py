@@ -17,15 +17,15 @@ _MAKER = "calculate_mask"
 
 
 @contextlib.contextmanager
-def kept(network: nn.Module) -> Iterator[None]:
+def share_masks(network: nn.Module) -> Iterator[None]:
     """Inside, `network` makes each mask once; it lies on the weights' device, in their dtype.
 
     Blocks with the same settings share it. Nothing is kept afterwards.
     """
-    known: dict[Any, Any] = {}
+    masks: dict[Any, Any] = {}
     makers = [part for part in network.modules() if callable(getattr(part, _MAKER, None))]
     for part in makers:
-        setattr(part, _MAKER, functools.partial(_remembered, known, part, getattr(part, _MAKER)))
+        setattr(part, _MAKER, functools.partial(_made_once, masks, part, getattr(part, _MAKER)))
     try:
         yield
     finally:
@@ -33,14 +33,14 @@ def kept(network: nn.Module) -> Iterator[None]:
             delattr(part, _MAKER)
 
 
-def _remembered(
-    known: dict[Any, Any], part: nn.Module, make: Callable[..., Any], *args: Any, **kwargs: Any
+def _made_once(
+    masks: dict[Any, Any], part: nn.Module, make: Callable[..., Any], *args: Any, **kwargs: Any
 ) -> Any:
     weight = next(part.parameters())
     key = (type(part), _settings(part), repr(args), repr(kwargs), weight.device, weight.dtype)
-    if key not in known:
-        known[key] = _like(make(*args, **kwargs), weight)
-    return known[key]
+    if key not in masks:
+        masks[key] = _like(make(*args, **kwargs), weight)
+    return masks[key]
 
 
 def _settings(part: nn.Module) -> str:

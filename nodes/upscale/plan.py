@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ...inference.budget import DoesNotFitError, Limits
 from ...inference.dry_run import Cost
-from ...inference.limits import Limits
 from .halo import Halo
 from .tiles import Canvas, Tile, work
 
@@ -34,12 +34,8 @@ _MOST_OVERLAP = 3
 _SAMPLE_SIDE = 128
 
 
-class DoesNotFitError(RuntimeError):
-    """No tile is small enough for the memory that there is."""
-
-
 @dataclass(frozen=True)
-class Plan:
+class TilePlan:
     """How a run goes."""
 
     canvas: Canvas
@@ -86,7 +82,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Wishes:
+class TileRequest:
     """What the user fixed; 0 means planned."""
 
     tile: int = 0
@@ -94,7 +90,7 @@ class Wishes:
     batch: int = 0
 
 
-PLANNED = Wishes()
+PLANNED = TileRequest()
 
 FindHalo = Callable[[int | None], Halo]
 """(most pixels that are of use, or None) -> the halo; one that is not exact if it is larger."""
@@ -104,38 +100,38 @@ Costs = Callable[[int, int, int, bool], Cost]
 still on its way to the CPU while the next is computed."""
 
 
-def choose(
+def plan_tiles(
     canvas: Canvas,
     frames: int,
     halo: FindHalo,
     costs: Costs,
     limits: Limits,
-    wishes: Wishes = PLANNED,
-) -> Plan:
+    request: TileRequest = PLANNED,
+) -> TilePlan:
     """The plan for `frames` pictures. `halo` is asked only if a picture is cut.
 
     A wish for a tile is followed without a look at the memory. Raises `DoesNotFitError` if
     nothing fits.
     """
     shortened = False
-    if wishes.tile:
+    if request.tile:
         found = halo(None)
-        tiles = canvas.tiles(wishes.tile + 2 * found.pixels, found.pixels)
+        tiles = canvas.tiles(request.tile + 2 * found.pixels, found.pixels)
     else:
         tiles, found, shortened = _planned_tiles(canvas, frames, halo, costs, limits)
     window = tiles[0].window
     windows = frames * len(tiles)
-    batch = min(_batch(window.pixels, limits, wishes), windows)
+    batch = min(_batch(window.pixels, limits, request), windows)
     cost = costs(window.height, window.width, batch, batch < windows)
-    while batch > 1 and not wishes.batch and not limits.fit(cost):
+    while batch > 1 and not request.batch and not limits.fit(cost):
         batch //= 2
         cost = costs(window.height, window.width, batch, True)
-    return Plan(canvas, tiles, batch, found, cost, shortened)
+    return TilePlan(canvas, tiles, batch, found, cost, shortened)
 
 
-def _batch(pixels: int, limits: Limits, wishes: Wishes) -> int:
-    if wishes.batch:
-        return wishes.batch
+def _batch(pixels: int, limits: Limits, request: TileRequest) -> int:
+    if request.batch:
+        return request.batch
     return 1 if limits.small else max(1, BATCH_PIXELS // pixels)
 
 

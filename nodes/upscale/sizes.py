@@ -7,7 +7,7 @@ METHODS = ["bicubic", "bilinear", "area", "nearest-exact"]
 
 
 @dataclass(frozen=True)
-class Size:
+class ResultSize:
     """The size that the user wants; what is 0 follows from the rest, or from the model."""
 
     scale_by: float = 0.0

@@ -1,68 +1,103 @@
-"""From a model and pictures to larger pictures: decide, load, plan, run."""
+"""From a model and pictures to larger pictures: plan, then run the plan."""
 
 import contextlib
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from ...inference.limits import FREE_SHARE, Limits, largest_tensor, limits_of
-from ...inference.surroundings import of_this_node
+from ...inference import stream
+from ...inference.budget import DoesNotFitError, Limits
+from ...inference.network import Network
+from ...inference.stream import TensorSink
 from ...inference.transfer import new_result
-from ...xpu_runtime import devices, host
 from ...xpu_runtime.log import LOGGER
-from ...xpu_runtime.managed_model import resident
-from . import estimates, upscaler
-from .channels import passes, result_channels
-from .elsewhere import where_it_is
 from .halo import Halo
-from .masks import kept
-from .plan import DoesNotFitError, Plan, Wishes, choose
-from .running import Run
-from .sizes import Size
+from .model import (
+    FACES,
+    UnsuitableModelError,
+    costs_of,
+    halo_of,
+    loaded,
+    needs_of,
+    takes_batches,
+    takes_mask,
+    tile_network,
+)
+from .placing import locate
+from .plan import TilePlan, TileRequest, plan_tiles
+from .sizes import ResultSize
+from .tile_task import ResizingSink, TileTask
 from .tiles import Canvas
-from .upscaler import Upscaler
+
+if TYPE_CHECKING:
+    from ...xpu_runtime.host.types import Descriptor
 
 GOOD_WORK = 1.25
 """Tiles that compute no more than this many times the picture's pixels are good enough to
 leave other models where they are; for less work they are evicted."""
 
-FACES = "FaceSR"
-"""What spandrel calls models for one aligned face."""
 
-
-class UnsuitableModelError(ValueError):
-    """A model that this node cannot use, or not with this picture."""
-
-
-@where_it_is
 def upscale(
-    descriptor: Any, images: Tensor, size: Size, wishes: Wishes, halo: int | None = None
+    descriptor: "Descriptor",
+    images: Tensor,
+    size: ResultSize,
+    request: TileRequest,
+    halo: int | None = None,
+) -> Tensor:
+    """`enlarge`, wherever the model is."""
+    location, handle = locate(descriptor)
+    result: Tensor = location.call(enlarge, handle, images, size, request, halo)
+    return result
+
+
+def enlarge(
+    descriptor: "Descriptor",
+    images: Tensor,
+    size: ResultSize,
+    request: TileRequest,
+    halo: int | None = None,
 ) -> Tensor:
     """fp32 [B, H', W', C] on the CPU, 0 to 1, from `images` [B, H, W, C] on the CPU.
 
     `halo` None means the model's own. Raises `UnsuitableModelError`, `ChannelsError`,
-    `DoesNotFitError`, and what the model and an interrupt raise; the model is then off its
-    device.
+    `DoesNotFitError`, `torch.OutOfMemoryError`, and what the model and an interrupt raise; the
+    model is then off its device.
     """
     check_suitable(descriptor, images)
     images = images.to("cpu", torch.float32)
-    known = upscaler.upscaler_of(descriptor)
-    upscaler.settle_dtype(descriptor, known)
-    with torch.inference_mode(), resident(known.patcher, 0), kept(descriptor.model):
-        plan = planned(descriptor, known, images, wishes, halo)
-        LOGGER.info("Upscaling with %s: %s", descriptor.architecture.name, plan.text)
+    name = descriptor.architecture.name
+    with loaded(descriptor) as network:
+        plan = plan_run(descriptor, network, images, request, halo)
+        LOGGER.info("Upscaling with %s: %s", name, plan.text)
         if plan.remark:
-            LOGGER.warning("Upscaling with %s: %s", descriptor.architecture.name, plan.remark)
-        return _run(descriptor, known, images, plan, size, halo)
+            LOGGER.warning("Upscaling with %s: %s", name, plan.remark)
+
+        def look() -> int | None:
+            if descriptor.purpose == FACES:
+                return None
+            return halo_of(descriptor, network).pixels if halo is None else halo
+
+        task = TileTask(tile_network(descriptor, network), plan, images, look)
+        sink = _sink_of(task, size)
+        stream.run(task, sink, network.budget, stream.node_ui())
+        return sink.result
 
 
-def check_suitable(descriptor: Any, images: Tensor) -> None:
+def _sink_of(task: TileTask, size: ResultSize) -> TensorSink | ResizingSink:
+    frames, rows, columns, channels = task.result_shape
+    scale = task.network.scale
+    wanted = size.of(rows // scale, columns // scale, scale)
+    result = new_result(frames, *wanted, channels)
+    if wanted == (rows, columns):
+        return TensorSink(result)
+    return ResizingSink(result, task.result_shape, size)
+
+
+def check_suitable(descriptor: "Descriptor", images: Tensor) -> None:
     """Raises `UnsuitableModelError` for models that are not made for whole pictures."""
     name = descriptor.architecture.name
-    if descriptor.purpose == "Inpainting":
+    if takes_mask(descriptor):
         raise UnsuitableModelError(
             f"{name} fills masked parts of a picture. Use the node Inpaint with Model (IPEX)."
         )
@@ -77,120 +112,57 @@ def check_suitable(descriptor: Any, images: Tensor) -> None:
             )
 
 
-def planned(
-    descriptor: Any, known: Upscaler, images: Tensor, wishes: Wishes, halo: int | None
-) -> Plan:
+def plan_run(
+    descriptor: "Descriptor",
+    network: Network,
+    images: Tensor,
+    request: TileRequest,
+    halo: int | None,
+) -> TilePlan:
     """The plan for `images`; evicts other models if it gains much. The model is loaded.
 
     Several pictures are computed at once only if the model was seen to take them so. Faces are
     never cut. Raises `DoesNotFitError`.
     """
-    plan = _planned(descriptor, known, images, wishes, halo)
-    if plan.batch > 1 and not upscaler.takes_batches(descriptor, known):
-        plan = _planned(descriptor, known, images, Wishes(wishes.tile, 1), halo)
+    plan = _plan(descriptor, network, images, request, halo)
+    if plan.batch > 1 and not takes_batches(descriptor, network):
+        plan = _plan(descriptor, network, images, TileRequest(request.tile, 1), halo)
     if descriptor.purpose == FACES and len(plan.tiles) > 1:
         raise DoesNotFitError(
             f"{descriptor.architecture.name} needs the whole face at once, and that does not fit "
-            f"the free memory of {known.device}. Set tile to 0, close other programs that use the "
-            "device, or choose another device in Load Upscale Model (IPEX)."
+            f"the free memory of {network.device}. Set tile to 0, close other programs that use "
+            "the device, or choose another device in Load Upscale Model (IPEX)."
         )
     return plan
 
 
-def _planned(
-    descriptor: Any, known: Upscaler, images: Tensor, wishes: Wishes, halo: int | None
-) -> Plan:
+def _plan(
+    descriptor: "Descriptor",
+    network: Network,
+    images: Tensor,
+    request: TileRequest,
+    halo: int | None,
+) -> TilePlan:
     frames, height, width, channels = images.shape
-    canvas = Canvas(height, width, upscaler.needs_of(descriptor))
-    costs = estimates.costs_of(descriptor, known, channels)
-    device = known.device
+    canvas = Canvas(height, width, needs_of(descriptor))
+    costs = costs_of(descriptor, network, channels)
+    budget = network.budget
 
     def look(most: int | None) -> Halo:
         if halo is not None:
             return Halo(halo, exact=False)
-        return upscaler.halo_of(descriptor, known, device, most)
+        return halo_of(descriptor, network, most)
 
-    def plan(limits: Limits) -> Plan:
-        return choose(canvas, frames, look, costs, limits, wishes)
+    def plan(limits: Limits) -> TilePlan:
+        return plan_tiles(canvas, frames, look, costs, limits, request)
 
-    ideal = plan(Limits(1 << 62, largest_tensor(device), device.type == devices.CPU))
-    limits = limits_of(device)
-    if device.type != devices.CPU and not limits.fit(ideal.cost):
+    ideal = plan(budget.unlimited())
+    limits = budget.limits()
+    if not limits.fit(ideal.cost):
         with contextlib.suppress(DoesNotFitError):
             tight = plan(limits)
-            if tight.work <= GOOD_WORK and not tight.shortened:
+            if limits.small or (tight.work <= GOOD_WORK and not tight.shortened):
                 return tight
-        host.evict(device, int(ideal.cost.peak / FREE_SHARE), keep=known.patcher)
-        limits = limits_of(device)
+        budget.make_room(ideal.cost.peak)
+        limits = budget.limits()
     return ideal if limits.fit(ideal.cost) else plan(limits)
-
-
-def _run(
-    descriptor: Any, known: Upscaler, images: Tensor, plan: Plan, size: Size, halo: int | None
-) -> Tensor:
-    job = upscaler.job_of(descriptor, known)
-
-    def look() -> int | None:
-        if descriptor.purpose == FACES:
-            return None
-        return upscaler.halo_of(descriptor, known, known.device).pixels if halo is None else halo
-
-    scale = descriptor.scale
-    frames, height, width, channels = images.shape
-    wanted = size.of(height, width, scale)
-    if wanted == (height * scale, width * scale):
-        return Run(job, plan, images, of_this_node()(0, 1), look).result()
-    outputs = result_channels(passes(channels, *job.channels))
-    result = new_result(frames, *wanted, outputs)
-    around = of_this_node()
-    for first in range(0, frames, plan.batch):
-        part = images[first : first + plan.batch]
-        share = around(first / frames, (first + len(part)) / frames)
-        large = Run(job, plan, part, share, look).result()
-        for offset, frame in enumerate(large):
-            result[first + offset] = resized(frame, wanted, size.method)
-    return result
-
-
-def resized(frame: Tensor, wanted: tuple[int, int], method: str) -> Tensor:
-    """A frame [H, W, C] of 0 to 1 at the height and width that are wanted."""
-    smooth = method in ("bicubic", "bilinear")
-    result = functional.interpolate(
-        frame.movedim(-1, 0)[None], wanted, mode=method, antialias=smooth
-    )
-    return result[0].movedim(0, -1).clamp_(0, 1)
-
-
-@where_it_is
-def described(descriptor: Any) -> list[str]:
-    """Lines about a model, for people. The model is loaded for the halo."""
-    return list(description(descriptor))
-
-
-def description(descriptor: Any) -> Iterator[str]:
-    """Lines about a model, for people. The model is loaded for the halo."""
-    known = upscaler.upscaler_of(descriptor)
-    dtype = upscaler.settle_dtype(descriptor, known)
-    yield f"architecture: {descriptor.architecture.name} {' '.join(descriptor.tags)}".rstrip()
-    yield f"purpose: {descriptor.purpose}"
-    yield f"scale: {descriptor.scale}"
-    yield f"channels: {descriptor.input_channels} in, {descriptor.output_channels} out"
-    yield f"size: {upscaler.needs_of(descriptor)}"
-    support = upscaler.support_of(descriptor, known.device)
-    names = ["fp32", *(upscaler.precision.name_of(half) for half in support.dtypes())]
-    yield f"device: {known.device}, computes in {upscaler.precision.name_of(dtype)}"
-    yield f"possible there: {', '.join(names)}"
-    for check in upscaler.checks_of(known):
-        yield f"measured: {check.text}"
-    if descriptor.purpose in (FACES, "Inpainting"):
-        yield "halo: none, the picture is never cut"
-        return
-    costs = estimates.costs_of(descriptor, known, descriptor.input_channels)
-    with torch.inference_mode(), resident(known.patcher, 0):
-        yield f"halo: {upscaler.halo_of(descriptor, known, known.device).note}"
-        for side in (256, 512, 1024):
-            cost = costs(side, side, 1, False)
-            yield (
-                f"a tile of {side}x{side} takes {cost.peak / 2**20:.0f} MiB, its largest tensor "
-                f"{cost.largest / 2**20:.0f} MiB"
-            )
