@@ -16,16 +16,17 @@ from torch import Tensor, nn
 from ..xpu_runtime import devices, host, managed_model
 from . import precision
 from .budget import Budget
-from .dry_run import Cost, meta_copy
+from .dry_run import meta_copy
 from .facts import Memo, digest_of
+from .missing_ops import complete
 from .precision import Support
 from .weight_files import casting
 
 if TYPE_CHECKING:
     from ..xpu_runtime.host.types import ModelPatcher
 
-_MOST_COSTS = 256
-"""Of one network: each size of picture, and each option, is another one."""
+_MOST_FACTS = 256
+"""About calls of one network."""
 
 
 def _channels_last(device: torch.device) -> torch.memory_format:
@@ -68,8 +69,8 @@ class Network:
     """What the network computes in; None before `settle`."""
     meta: nn.Module | None = None
     """The meta copy; None before `settle`, and where there can be none (TorchScript)."""
-    costs: Memo[Cost | None] = field(default_factory=lambda: Memo(_MOST_COSTS))
-    """Of calls; None for those that cannot run dry."""
+    facts: Memo[Any] = field(default_factory=lambda: Memo(_MOST_FACTS))
+    """What calls cost, by whoever runs the network: for each size of picture, each option."""
     size: int = 0
     """Bytes of the weights as they were loaded."""
 
@@ -154,7 +155,7 @@ class Network:
             self._lay_out(trial, dtype)
             try:
                 with torch.inference_mode():
-                    said = self.traits.answer(trial)
+                    said = complete(self.device, lambda: self.traits.answer(trial))
                     said = [one.detach().float().cpu() for one in said if one.numel()]
             finally:
                 # A copy in a reference cycle would hold its memory on the card for a while.

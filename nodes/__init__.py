@@ -19,12 +19,12 @@ from .select_device import (
     IpexSelectDeviceVAE,
 )
 from .upscale.classes import (
+    IpexSelectDeviceUpscaler,
     IpexInpaintWithModel,
     IpexUpscaleImage,
     IpexUpscaleModelInfo,
     IpexUpscaleModelLoader,
 )
-from .upscale.select_device import IpexSelectDeviceUpscaler
 from .xpu_report import IpexXpuReport
 
 NODE_CLASS_MAPPINGS = {

@@ -63,9 +63,9 @@ class IpexOptimizeUpscaler(_OptimizesNetwork):
 
     def optimize(self, upscale_model: Any, **wishes: Any) -> dict[str, Any]:
         """A descriptor of the same model with an optimised network, and the report."""
-        from .upscale import optimizing
+        from .optimizing import optimize_upscaler
 
-        result, text = optimizing.optimized(upscale_model, Wishes(**wishes))
+        result, text = optimize_upscaler(upscale_model, Wishes(**wishes))
         return {"ui": {"text": [text]}, "result": (result, text)}
 
 
@@ -89,7 +89,7 @@ class IpexOptimizePreprocessor(_OptimizesNetwork):
 
     def optimize(self, preprocessor: Any, **wishes: Any) -> dict[str, Any]:
         """The same preprocessor with an optimised network of its own, and the report."""
-        from .preprocess import optimizing
+        from .optimizing import optimize_preprocessor
 
-        result, text = optimizing.optimized(preprocessor, Wishes(**wishes))
+        result, text = optimize_preprocessor(preprocessor, Wishes(**wishes))
         return {"ui": {"text": [text]}, "result": (result, text)}

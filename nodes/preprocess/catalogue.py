@@ -1,5 +1,7 @@
 """THE table of preprocessors. Loading it imports no network's library."""
 
+import copyreg
+
 from .method import Method
 from .networks import (
     anyline,
@@ -50,3 +52,12 @@ _FAMILIES = (
 
 METHODS: dict[str, Method] = {method.name: method for family in _FAMILIES for method in family}
 """By name."""
+
+
+def find_method(name: str) -> Method:
+    """The method of this name. Raises `KeyError`."""
+    return METHODS[name]
+
+
+# A method crosses to a worker by its name: it is made of functions.
+copyreg.pickle(Method, lambda method: (find_method, (method.name,)))

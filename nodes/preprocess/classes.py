@@ -14,8 +14,7 @@ from .catalogue import METHODS
 from .method import Method, Option, WeightFile
 
 if TYPE_CHECKING:
-    from .preprocessor import Preprocessor
-    from .running import Result
+    from .preprocessor import Hints, Preprocessor
 
 CATEGORY = "IPEX/preprocess"
 
@@ -121,9 +120,7 @@ def prepared(method: Method, device: str, request: str, download: bool) -> "Prep
     from .preprocessor import Preprocessor
 
     chosen = placement.choose(device, f"the preprocessor {method.title}", host.primary_device)
-    location = chosen.location
-    device = location if isinstance(location, placement.There) else location.device
-    return Preprocessor(method, device, request, Finder(download))
+    return Preprocessor(method, chosen.location, request, Finder(download))
 
 
 class _MethodNode(_Node):
@@ -205,9 +202,9 @@ class IpexLoadPreprocessor(_Node):
         self, preprocessor: str, device: str, precision: str, download: bool
     ) -> "tuple[Preprocessor]":
         """The preprocessor; the weights of its network are read now."""
-        from .preprocessor import holding
+        from .preprocessor import hold_network
 
-        return (holding(prepared(METHODS[preprocessor], device, precision, download)),)
+        return (hold_network(prepared(METHODS[preprocessor], device, precision, download)),)
 
 
 class IpexApplyPreprocessor:
@@ -251,12 +248,12 @@ def _applied(
     match: bool,
     mask: Any,
     options: Mapping[str, Any] = MappingProxyType({}),
-) -> "Result":
+) -> "Hints":
     """What is not among `options` has its default."""
-    from .preprocessor import Wishes, apply, defaults
+    from .preprocessor import HintSize, apply, default_options
 
-    wanted = defaults(found.method) | options
-    return apply(found, image, Wishes(resolution, match), wanted, mask)
+    wanted = default_options(found.method) | options
+    return apply(found, image, HintSize(resolution, match), wanted, mask)
 
 
 class IpexAIOPreprocessor(_Node):

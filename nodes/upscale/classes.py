@@ -1,18 +1,19 @@
 """The upscale nodes: V1 classes over `upscaling` and `loading`."""
 
-import functools
-import weakref
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...inference import precision
+from ...inference.cache import identity_of
 from ...xpu_runtime import devices, host, placement
-from ..select_device import TakesDevice, device_widget
+from ..select_device import SelectsDevice, TakesDevice, device_widget, shown
 from . import loading
-from .sizes import METHODS, Size
+from .sizes import METHODS, ResultSize
 
-_LOADED: weakref.WeakValueDictionary[tuple[Any, ...], Any] = weakref.WeakValueDictionary()
-"""Models that some workflow still holds, by file, size, time, device and precision."""
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ...xpu_runtime.host.types import Descriptor
 
 _MOST_PIXELS = 1 << 15
 
@@ -66,31 +67,15 @@ class IpexUpscaleModelLoader(TakesDevice):
     @classmethod
     def IS_CHANGED(cls, model_name: str, **_: Any) -> str:  # noqa: N802 (the host's name)
         """Another file under the same name is another model."""
-        return str(_identity(Path(host.model_path(loading.FOLDER, model_name))))
+        return str(identity_of(Path(host.model_path(loading.FOLDER, model_name))))
 
-    def load(self, model_name: str, device: str, precision: str) -> tuple[Any]:
+    def load(self, model_name: str, device: str, precision: str) -> "tuple[Descriptor]":
         """The model on the CPU, prepared for `device`. Raises `ModelFileError`."""
-        from . import elsewhere, upscaler
+        from . import placing
 
         path = Path(host.model_path(loading.FOLDER, model_name))
         chosen = placement.choose(device, "the upscale model", host.primary_device)
-        key = (*_identity(path), str(chosen.location), precision)
-        found = _LOADED.get(key)
-        if found is None and isinstance(chosen.location, placement.There):
-            own = self.load(model_name, devices.AUTO, precision)[0]
-            found = _LOADED[key] = elsewhere.placed(own, chosen.location, None)
-        elif found is None:
-            found = loading.load(path)
-            upscaler.prepare(
-                found, chosen.location.device, precision, functools.partial(loading.load, path)
-            )
-            _LOADED[key] = found
-        return (found,)
-
-
-def _identity(path: Path) -> tuple[str, int, int]:
-    status = path.stat()
-    return str(path), status.st_size, status.st_mtime_ns
+        return (placing.load(path, chosen.location, precision),)
 
 
 class IpexUpscaleImage:
@@ -143,8 +128,8 @@ class IpexUpscaleImage:
 
     def upscale(
         self,
-        upscale_model: Any,
-        image: Any,
+        upscale_model: "Descriptor",
+        image: "Tensor",
         scale_by: float = 0.0,
         width: int = 0,
         height: int = 0,
@@ -152,14 +137,14 @@ class IpexUpscaleImage:
         tile: int = 0,
         halo: int = -1,
         batch: int = 0,
-    ) -> tuple[Any]:
+    ) -> "tuple[Tensor]":
         """The pictures as fp32 on the CPU, 0 to 1."""
         from . import upscaling
-        from .plan import Wishes
+        from .plan import TileRequest
 
-        size = Size(scale_by, width, height, method)
+        size = ResultSize(scale_by, width, height, method)
         own = None if halo < 0 else halo
-        return (upscaling.upscale(upscale_model, image, size, Wishes(tile, batch), own),)
+        return (upscaling.upscale(upscale_model, image, size, TileRequest(tile, batch), own),)
 
 
 class IpexInpaintWithModel:
@@ -189,11 +174,11 @@ class IpexInpaintWithModel:
             }
         }
 
-    def inpaint(self, upscale_model: Any, image: Any, mask: Any) -> tuple[Any]:
+    def inpaint(self, upscale_model: "Descriptor", image: "Tensor", mask: "Tensor") -> "tuple[Tensor]":
         """The pictures as fp32 on the CPU, 0 to 1."""
-        from . import inpainting
+        from ..inpaint import inpaint
 
-        return (inpainting.inpaint(upscale_model, image, mask),)
+        return (inpaint(upscale_model, image, mask),)
 
 
 class IpexUpscaleModelInfo:
@@ -215,9 +200,35 @@ class IpexUpscaleModelInfo:
         """The widgets."""
         return {"required": {"upscale_model": _UPSCALE_MODEL}}
 
-    def describe(self, upscale_model: Any) -> dict[str, Any]:
+    def describe(self, upscale_model: "Descriptor") -> dict[str, Any]:
         """The text, for other nodes and for the node itself."""
-        from . import upscaling
+        from . import model, placing
 
-        text = "\n".join(upscaling.described(upscale_model))
+        location, handle = placing.locate(upscale_model)
+        text = "\n".join(location.call(model.describe, handle))
         return {"ui": {"text": [text]}, "result": (text,)}
+
+
+class IpexSelectDeviceUpscaler(SelectsDevice):
+    """An UPSCALE_MODEL, placed on a chosen device."""
+
+    DESCRIPTION = (
+        "Runs an upscale model of any loader on a device of your choice. The input model is not "
+        "changed: the placed one has weights of its own."
+    )
+    COMPONENT = ("upscale_model", "The upscale model to place.")
+    RETURN_TYPES = ("UPSCALE_MODEL",)
+    OUTPUT_TOOLTIPS = ("The same model, set to run on the chosen device.",)
+
+    def select(
+        self, upscale_model: "Descriptor", device: str, offload_device: str = devices.AUTO
+    ) -> dict[str, Any]:
+        """A descriptor of the same model whose network loads on `device`."""
+        from . import placing
+
+        name = "the upscale model"
+        chosen = placement.choose(device, name, host.primary_device)
+        kept = placement.choose_offload(offload_device, name, chosen.location)
+        result = placing.place(upscale_model, chosen.location, kept.device)
+        warnings = tuple(filter(None, (chosen.warning, kept.warning)))
+        return shown(placement.Placed(result, chosen.location, warnings))

@@ -224,7 +224,7 @@ def costs_of(descriptor: "Descriptor", network: Network, picture_channels: int) 
 
     def cost(height: int, width: int, batch: int, several: bool) -> Cost:
         found = None
-        if ("cannot run dry", batch > 1) not in network.costs:
+        if ("cannot run dry", batch > 1) not in network.facts:
             found = _dry_cost(descriptor, network, way, (batch, height, width))
         pixels = height * width * batch
         if found is None:
@@ -262,7 +262,7 @@ def _dry_cost(
             )
             return None
 
-    return network.costs.find((*size, way), count)
+    return network.facts.find((*size, way), count)
 
 
 def _measured_cost(descriptor: "Descriptor", network: Network, way: Pass, batch: int) -> Cost:
@@ -275,8 +275,8 @@ def _measured_cost(descriptor: "Descriptor", network: Network, way: Pass, batch:
         found = cost_of(lambda image: compute_tiles(real, way, image), pixels)
         return found.scaled(_MEASURED_SIDE**2 / (height * width))
 
-    found = network.costs.find(("measured", way), measure)
-    network.costs.find(("cannot run dry", batch > 1), lambda: None)
+    found = network.facts.find(("measured", way), measure)
+    network.facts.find(("cannot run dry", batch > 1), lambda: None)
     assert found is not None
     return found
 

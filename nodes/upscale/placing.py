@@ -1,25 +1,26 @@
 """Upscale models at a location: read from their file there, copied, or sent."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from ...inference import precision
+from ...inference.cache import NETWORKS
 from ...inference.facts import digest_of
-from ...xpu_runtime import devices, host
-from ...xpu_runtime.placement import Here, Held, Location, Placed, choose, choose_offload, copied
-from ...xpu_runtime.placement.modules import RemoteModule
-from ..select_device import SelectsDevice, shown
-from .model import adopt, call_network, is_managed, manage, network_of, with_module
+from ...xpu_runtime import host
+from ...xpu_runtime.managed_model import managed
+from ...xpu_runtime.placement import Here, Location, copied
+from ...xpu_runtime.placement.location import Handle, Held
+from ...xpu_runtime.placement.modules import RemoteModule, locate_module, original_of
+from . import loading
+from .model import call_network, is_managed, manage, network_of, with_module
 
 if TYPE_CHECKING:
-    from ...inference.network import Network
     from ...xpu_runtime.host.types import Descriptor
-    from ...xpu_runtime.placement.location import Handle
-
-_NAME = "the upscale model"
 
 
 class OtherWeightsError(ValueError):
@@ -71,16 +72,38 @@ def _source_of(descriptor: "Descriptor") -> DescriptorSource:
 
 def locate(descriptor: "Descriptor") -> "tuple[Location, Handle]":
     """Where the model is, and the handle on its descriptor there."""
-    module = descriptor.model
-    if isinstance(module, RemoteModule):
-        return module.location, module.handle
-    return Here(network_of(descriptor).device), Held(descriptor)
+    return locate_module(
+        descriptor.model, lambda: (Here(network_of(descriptor).device), Held(descriptor))
+    )
 
 
 def original(descriptor: "Descriptor") -> "Descriptor":
     """This process's own descriptor that `descriptor` is or stands for."""
-    module = descriptor.model
-    return module.original if isinstance(module, RemoteModule) else descriptor
+    found: Descriptor = original_of(descriptor.model, descriptor)
+    return found
+
+
+def load(path: Path, location: Location, request: str) -> "Descriptor":
+    """The model in `path` at `location`; loaded once while somebody has it.
+
+    Raises `ModelFileError`, and `OSError` if there is no such file.
+    """
+    return NETWORKS.find(
+        loading.load,
+        [path],
+        location,
+        request,
+        lambda: _load(path, location, request),
+        lambda descriptor: network_of(original(descriptor)).digest,
+    )
+
+
+def _load(path: Path, location: Location, request: str) -> "Descriptor":
+    own = loading.load(path)
+    reload = functools.partial(loading.load, path)
+    manage(own, location.home(host.primary_device), request, reload=reload)
+    found: Descriptor = location.carry(own, lambda: place(own, location, None))
+    return found
 
 
 def place(
@@ -99,7 +122,7 @@ def place(
         module = RemoteModule(location, handle, call_network, own, "The upscale model")
         stand_in = with_module(own, module)
         # Newer hosts load it before they call the model; here there is next to nothing to load.
-        stand_in.patcher = host.empty_patcher(module)
+        stand_in.patcher = managed(module, host.primary_device())
         return stand_in
 
     found: Descriptor = location.expose(handle, proxy)

@@ -78,6 +78,20 @@ class Here:
         del proxy
         return handle.value
 
+    def reach(self, handle: Held) -> Held | None:
+        """`handle`, if this process can use what it holds: it can."""
+        return handle
+
+    def home(self, auto: "Callable[[], torch.device]") -> "torch.device":
+        """The device of this process for a component that is to run here: this one."""
+        del auto
+        return self.device
+
+    def carry(self, component: Any, place: Callable[[], Any]) -> Any:
+        """`component`, made for the device `home`, at this location: there it is already."""
+        del place
+        return component
+
     def runs_beside(self, other: "Location") -> bool:
         """Whether work here goes on while `other` computes."""
         return isinstance(other, There)
@@ -127,6 +141,20 @@ class There:
     def expose(self, handle: "Resident", proxy: Callable[[Any], Any]) -> Any:
         """What other nodes are given for `handle`: `proxy(handle)`."""
         return proxy(handle)
+
+    def reach(self, handle: "Resident") -> Held | None:
+        """`handle`, if this process can use what it holds: None, it is in the worker."""
+        del handle
+        return None
+
+    def home(self, auto: "Callable[[], torch.device]") -> "torch.device":
+        """The device of this process for a component that is to run there: `auto()`."""
+        return auto()
+
+    def carry(self, component: Any, place: Callable[[], Any]) -> Any:
+        """`component`, made for the device `home`, at this location: what `place()` makes of it."""
+        del component
+        return place()
 
     def runs_beside(self, other: "Location") -> bool:
         """Whether work there goes on while `other` computes."""
