@@ -19,8 +19,8 @@ from .select_device import (
     IpexSelectDeviceVAE,
 )
 from .upscale.classes import (
-    IpexSelectDeviceUpscaler,
     IpexInpaintWithModel,
+    IpexSelectDeviceUpscaler,
     IpexUpscaleImage,
     IpexUpscaleModelInfo,
     IpexUpscaleModelLoader,

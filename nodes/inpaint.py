@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 RGB = 3
 
 REMEDY = (
-    "Inpainting models look at the whole picture, so it is not cut. Make the picture smaller, close "
-    "other programs that use the device, or choose the CPU in Load Upscale Model (IPEX)."
+    "Inpainting models look at the whole picture, so it is not cut. Make the picture smaller, "
+    "close other programs that use the device, or choose the CPU in Load Upscale Model (IPEX)."
 )
 
 

@@ -7,7 +7,8 @@ import networks
 import torch
 from comfyui_ipex.nodes.preprocess.geometry import geometry
 from comfyui_ipex.nodes.preprocess.method import Batch, Hint, Method
-from comfyui_ipex.nodes.preprocess.running import Job, Run
+from comfyui_ipex.nodes.preprocess.picture_task import HintCall, PictureTask
+from streams import hinted
 from torch import Tensor, nn
 
 CPU = torch.device("cpu")
@@ -39,10 +40,12 @@ def run_edges(network: nn.Module | None, batch: Batch, options: Mapping[str, Any
 EDGES = Method("Toy", "Toy Edges", "lines", "For tests.", run_edges, multiple_of=8)
 
 
-def job_of(network: nn.Module, device: torch.device, size: tuple[int, int], **more: Any) -> Job:
+def call_of(
+    network: nn.Module, device: torch.device, size: tuple[int, int], **more: Any
+) -> HintCall:
     method = more.pop("method", EDGES)
     sizes = geometry(*size, more.pop("resolution", 0), method.multiple_of, **more)
-    return Job(method, network.eval(), {}, sizes, device)
+    return HintCall(method, network.eval(), {}, sizes, device)
 
 
 def pictures(count: int, side: int = 60) -> Tensor:
@@ -50,6 +53,6 @@ def pictures(count: int, side: int = 60) -> Tensor:
 
 
 def one_by_one(images: Tensor, **more: Any) -> Tensor:
-    job = job_of(Edges(), CPU, (images.shape[1], images.shape[2]), **more)
+    call = call_of(Edges(), CPU, (images.shape[1], images.shape[2]), **more)
     with torch.inference_mode():
-        return Run(job, 1, images).result().pictures
+        return hinted(PictureTask(call, 1, images)).pictures

@@ -174,7 +174,9 @@ class IpexInpaintWithModel:
             }
         }
 
-    def inpaint(self, upscale_model: "Descriptor", image: "Tensor", mask: "Tensor") -> "tuple[Tensor]":
+    def inpaint(
+        self, upscale_model: "Descriptor", image: "Tensor", mask: "Tensor"
+    ) -> "tuple[Tensor]":
         """The pictures as fp32 on the CPU, 0 to 1."""
         from ..inpaint import inpaint
 

@@ -146,9 +146,9 @@ class TileTask:
     def too_large(self) -> str:
         """For a tile that cannot be cut."""
         return (
-            f"Upscaling ran out of memory on {self.device} with a tile that cannot be made smaller. "
-            "Close other programs that use this device, or choose another device in Load Upscale "
-            "Model (IPEX)."
+            f"Upscaling ran out of memory on {self.device} with a tile that cannot be made "
+            "smaller. Close other programs that use this device, or choose another device in Load "
+            "Upscale Model (IPEX)."
         )
 
     def _window(self, piece: TilePiece) -> Tensor:

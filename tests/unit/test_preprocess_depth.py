@@ -13,7 +13,7 @@ import pytest
 import torch
 import xpu_emulator
 from annotators import as_bytes, batch, defaults, off_by, pictures, random_weights, save, sharing
-from comfyui_ipex.inference.dry_run import cost_of, without_numbers
+from comfyui_ipex.inference.dry_run import cost_of, meta_copy
 from comfyui_ipex.inference.weight_files import WeightFileError, casting
 from comfyui_ipex.nodes.preprocess.networks import depth_anything, midas, normalbae
 from comfyui_ipex.nodes.preprocess.networks.depth_anything import SIZES, DepthAnything, Size
@@ -125,7 +125,7 @@ def test_midas_equals_its_detector(midas_weights: Any, midas_network: nn.Module)
 def test_a_copy_of_midas_does_not_read_the_other_ones_results(midas_network: nn.Module) -> None:
     images = pictures(64, 64)
     before = midas_network(images)
-    twin = without_numbers(midas_network)
+    twin = meta_copy(midas_network)
     assert cost_of(twin, torch.empty(4, 3, 64, 64, device="meta")).peak > 0
     assert torch.equal(midas_network(images), before)
 

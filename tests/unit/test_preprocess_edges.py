@@ -13,7 +13,7 @@ from pathlib import Path
 import edge_networks
 import pytest
 import torch
-from comfyui_ipex.inference.dry_run import cost_of, without_numbers
+from comfyui_ipex.inference.dry_run import cost_of, meta_copy
 from comfyui_ipex.inference.weight_files import WeightFileError, casting
 from comfyui_ipex.nodes.preprocess.networks import mlsd, pidinet
 from edge_networks import METHODS, SCRIBBLES, SHADE, SOFT, STRAIGHT, Reference
@@ -132,7 +132,7 @@ def test_a_hint_does_not_depend_on_the_memory_format_or_on_the_batch(
 def test_what_a_network_takes_is_known_without_running_it(
     name: str, loaded: Callable[[str], nn.Module]
 ) -> None:
-    twin = without_numbers(loaded(name))
+    twin = meta_copy(loaded(name))
     small = cost_of(twin, torch.empty(1, 3, 256, 256, device="meta"))
     large = cost_of(twin, torch.empty(2, 3, 256, 512, device="meta"))
     assert small.peak > 256 * 256 * 12

@@ -5,19 +5,22 @@ from typing import Any
 
 import pytest
 import torch
+from comfyui_ipex.inference.budget import Limits
 from comfyui_ipex.inference.dry_run import Cost
-from comfyui_ipex.inference.limits import Limits
-from comfyui_ipex.inference.surroundings import Surroundings
+from comfyui_ipex.inference.network import called_parts
+from comfyui_ipex.inference.stream import Ui
 from comfyui_ipex.nodes.preprocess.geometry import geometry
-from comfyui_ipex.nodes.preprocess.loaded import callables
 from comfyui_ipex.nodes.preprocess.method import Batch, Hint, Method
-from comfyui_ipex.nodes.preprocess.preprocessor import (
-    Costs,
-    chunk_of,
+from comfyui_ipex.nodes.preprocess.picture_task import (
+    PictureTask,
+    WrongHintError,
+    checking_layers,
+    scale_pose,
 )
-from comfyui_ipex.nodes.preprocess.running import Run, WrongHintError, placed
+from comfyui_ipex.nodes.preprocess.preprocessor import ChunkCosts, chunk_of
+from streams import hinted
 from torch import nn
-from toy_preprocessor import CPU, Edges, job_of, one_by_one, pictures
+from toy_preprocessor import CPU, Edges, call_of, one_by_one, pictures
 
 
 @pytest.mark.parametrize("resolution", [0, 40, 100])
@@ -26,9 +29,9 @@ def test_chunks_give_what_single_pictures_give(resolution: int, match: bool) -> 
     images = pictures(5)
     wanted = one_by_one(images, resolution=resolution, match_input=match)
     network = Edges()
-    job = job_of(network, CPU, (60, 60), resolution=resolution, match_input=match)
+    call = call_of(network, CPU, (60, 60), resolution=resolution, match_input=match)
     with torch.inference_mode():
-        found = Run(job, 2, images).result().pictures
+        found = hinted(PictureTask(call, 2, images)).pictures
     assert network.seen == [2, 2, 1]
     side = 60 if match or not resolution else resolution
     assert found.shape == (5, side, side, 3)
@@ -48,9 +51,9 @@ def test_progress_is_told_and_an_interrupt_ends_the_run_between_chunks() -> None
             raise StopError
 
     network = Edges()
-    around = Surroundings(lambda *now: told.append(now), stop)
+    ui = Ui(lambda *now: told.append(now), stop)
     with torch.inference_mode(), pytest.raises(StopError):
-        Run(job_of(network, CPU, (60, 60)), 2, pictures(8), around=around).result()
+        hinted(PictureTask(call_of(network, CPU, (60, 60)), 2, pictures(8)), ui)
     assert told == [(2, 8), (4, 8)]
     assert network.seen == [2, 2]
 
@@ -67,9 +70,9 @@ def test_on_a_cpu_an_interrupt_ends_a_picture_before_the_next_layer() -> None:
             raise StopError
 
     network = Edges()
-    job = job_of(network, CPU, (60, 60))
-    with torch.inference_mode(), pytest.raises(StopError):
-        Run(job, 1, pictures(2), around=Surroundings(check_interrupted=stop)).result()
+    call = call_of(network, CPU, (60, 60))
+    with torch.inference_mode(), checking_layers(call, stop), pytest.raises(StopError):
+        hinted(PictureTask(call, 1, pictures(2)), Ui(check_interrupted=stop))
     assert asked == [0, 1, 1, 1], "before the picture, and before each of its three layers"
     assert not any(part._forward_pre_hooks for part in network.modules())
 
@@ -78,10 +81,10 @@ def test_a_compiled_network_is_not_asked_inside() -> None:
     asked: list[None] = []
     network = Edges()
     network._compiled_call_impl = network._call_impl
-    around = Surroundings(check_interrupted=lambda: asked.append(None))
-    with torch.inference_mode():
-        Run(job_of(network, CPU, (60, 60)), 1, pictures(2), around=around).result()
-    assert len(asked) == 2
+    call = call_of(network, CPU, (60, 60))
+    with torch.inference_mode(), checking_layers(call, lambda: asked.append(None)):
+        hinted(PictureTask(call, 1, pictures(2)))
+    assert not asked
 
 
 def test_a_hint_of_another_size_is_an_error_that_names_the_method() -> None:
@@ -89,9 +92,9 @@ def test_a_hint_of_another_size_is_an_error_that_names_the_method() -> None:
         return Hint(batch.images[..., ::2, ::2])
 
     method = Method("Half", "Halves", "lines", "For tests.", halved)
-    job = job_of(Edges(), CPU, (60, 60), method=method)
+    call = call_of(Edges(), CPU, (60, 60), method=method)
     with pytest.raises(WrongHintError, match="Halves made"):
-        Run(job, 1, pictures(1)).result()
+        hinted(PictureTask(call, 1, pictures(1)))
 
 
 def test_poses_are_in_pixels_of_the_result_without_the_padding() -> None:
@@ -99,7 +102,7 @@ def test_poses_are_in_pixels_of_the_result_without_the_padding() -> None:
     assert (sizes.computed, sizes.padded) == ((200, 100), (256, 128))
     body = [0.5, 0.5, 1.0, 0.25, 0.125, 1.0]
     person = {"pose_keypoints_2d": body, "face_keypoints_2d": None}
-    found = placed({"people": [person]}, sizes)
+    found = scale_pose({"people": [person]}, sizes)
     assert found == {
         "people": [
             {
@@ -110,13 +113,13 @@ def test_poses_are_in_pixels_of_the_result_without_the_padding() -> None:
         "canvas_height": 200,
         "canvas_width": 100,
     }
-    animal = placed({"animals": [[[0.5, 0.5, 1.0]]]}, sizes)
+    animal = scale_pose({"animals": [[[0.5, 0.5, 1.0]]]}, sizes)
     assert animal["animals"] == [[[64.0, 128.0, 1.0]]]
 
 
 def test_chunks_are_as_large_as_fits_and_evenly_shared_out() -> None:
     sizes = geometry(64, 64, 0)
-    costs = Costs(Cost(110, 10), Cost(210, 20))
+    costs = ChunkCosts(Cost(110, 10), Cost(210, 20))
     assert chunk_of(16, costs, Limits(10**9, None), sizes) == 16
     assert chunk_of(16, costs, Limits(10**9, 150), sizes) == 8, "15 fit, but 8 and 8 are better"
     assert chunk_of(16, costs, Limits(1, None), sizes) == 1
@@ -130,13 +133,14 @@ def test_chunks_are_as_large_as_fits_and_evenly_shared_out() -> None:
 
 def test_where_nothing_could_be_predicted_the_first_picture_is_measured() -> None:
     network = Edges()
-    run = Run(job_of(network, CPU, (60, 60)), 1, pictures(8), measure=lambda frames: 3 * frames)
+    call = call_of(network, CPU, (60, 60))
+    task = PictureTask(call, 1, pictures(8), measure=lambda frames: 3 * frames)
     with torch.inference_mode():
-        run.result()
+        hinted(task)
     assert network.seen == [1, 3, 3, 1]
 
 
 def test_parts_of_a_network_that_is_only_a_container_are_what_is_called() -> None:
     inner = nn.ModuleDict({"body": Edges(), "hands": nn.ModuleList([Edges(), Edges()])})
-    assert callables(inner) == [inner["body"], *inner["hands"]]
-    assert callables(inner["body"]) == [inner["body"]]
+    assert called_parts(inner) == [inner["body"], *inner["hands"]]
+    assert called_parts(inner["body"]) == [inner["body"]]

@@ -7,19 +7,16 @@ from typing import Any
 import pytest
 import torch
 from comfyui_ipex.inference import missing_ops, transfer
-from comfyui_ipex.inference.dry_run import without_numbers
-from comfyui_ipex.inference.limits import Limits
-from comfyui_ipex.inference.surroundings import Surroundings
+from comfyui_ipex.inference.budget import Limits
+from comfyui_ipex.inference.dry_run import meta_copy
+from comfyui_ipex.inference.stream import Ui
 from comfyui_ipex.inference.weight_files import casting
 from comfyui_ipex.nodes.preprocess.method import Batch, Hint, Method
-from comfyui_ipex.nodes.preprocess.preprocessor import (
-    chunk_of,
-    cost_of_chunk,
-    dry_costs,
-)
-from comfyui_ipex.nodes.preprocess.running import Run
+from comfyui_ipex.nodes.preprocess.picture_task import PictureTask
+from comfyui_ipex.nodes.preprocess.preprocessor import chunk_of, dry_costs
+from streams import CountingBudget, hinted
 from torch import nn
-from toy_preprocessor import CPU, EDGES, Edges, job_of, one_by_one, pictures, run_edges
+from toy_preprocessor import CPU, EDGES, Edges, call_of, one_by_one, pictures, run_edges
 from xpu_emulator import DeviceSpec, EmulatedXpu
 from xpu_emulator.profiles import A770
 
@@ -33,10 +30,10 @@ def test_a_card_without_fp64_gives_the_cpus_pictures(emulated_xpu: Make, copies:
     images = pictures(5)
     wanted = one_by_one(images, resolution=50)
     emulated = emulated_xpu([DeviceSpec(A770)], **copies)
-    job = job_of(Edges().to(XPU), XPU, (60, 60), resolution=50)
+    call = call_of(Edges().to(XPU), XPU, (60, 60), resolution=50)
     emulated.reset_counters()
     with torch.inference_mode():
-        found = Run(job, 2, images).result().pictures
+        found = hinted(PictureTask(call, 2, images)).pictures
     assert torch.allclose(found, wanted, atol=1e-6)
     counters = emulated.devices[0].counters()
     assert counters["peer"]["count"] == 0
@@ -54,18 +51,18 @@ def test_when_memory_runs_out_finished_frames_are_kept_and_chunks_are_halved(
     emulated.devices[0].change(oom=error)
     network = Edges().to(XPU)
     finished: list[int] = []
-    emptied: list[int] = []
+    budget = CountingBudget(XPU)
 
     def progress(done: int, total: int) -> None:
         if not finished:
             emulated.devices[0].fail_allocation(nth)
         finished.append(done)
 
-    around = Surroundings(progress, empty_caches=lambda: emptied.append(1))
+    task = PictureTask(call_of(network, XPU, (60, 60)), 4, images)
     with torch.inference_mode():
-        found = Run(job_of(network, XPU, (60, 60)), 4, images, around=around).result().pictures
+        found = hinted(task, Ui(progress), budget).pictures
     assert torch.allclose(found, wanted, atol=1e-6)
-    assert emptied, "the injected failure was not reached"
+    assert budget.emptied, "the injected failure was not reached"
     # The second chunk was on its way when the first one was finished: the third one fails.
     assert finished == [4, 8, 10, 12]
     assert network.seen[:2] == [4, 4]
@@ -87,14 +84,13 @@ def test_pictures_reach_a_card_whole_whatever_goes_at_once(
 
 def test_what_does_not_fit_an_emptied_card_is_an_error_with_a_remedy(emulated_xpu: Make) -> None:
     emulated_xpu([DeviceSpec(A770, max_allocation=1 * MIB)])
-    cleared: list[int] = []
-    job = job_of(Edges(64).to(XPU), XPU, (120, 120))
-    run = Run(job, 2, pictures(2, 120), make_room=lambda: cleared.append(1))
+    budget = CountingBudget(XPU)
+    task = PictureTask(call_of(Edges(64).to(XPU), XPU, (120, 120)), 2, pictures(2, 120))
     with torch.inference_mode(), pytest.raises(RuntimeError, match="smaller resolution") as caught:
-        run.result()
+        hinted(task, budget=budget)
     assert isinstance(caught.value, torch.OutOfMemoryError)
     assert "Toy Edges ran out of memory on xpu:0 with one picture of 120x120" in str(caught.value)
-    assert cleared == [1], "other models were not asked to leave, once"
+    assert budget.cleared == 1, "other models were not asked to leave, once"
 
 
 def test_a_single_frame_that_is_tried_again_takes_nothing_from_those_that_are_finished(
@@ -103,7 +99,7 @@ def test_a_single_frame_that_is_tried_again_takes_nothing_from_those_that_are_fi
     images = pictures(3)
     wanted = one_by_one(images)
     emulated = emulated_xpu([DeviceSpec(A770)])
-    cleared: list[int] = []
+    budget = CountingBudget(XPU)
     told: list[int] = []
 
     def progress(done: int, total: int) -> None:
@@ -111,18 +107,17 @@ def test_a_single_frame_that_is_tried_again_takes_nothing_from_those_that_are_fi
             emulated.devices[0].fail_allocation(3)
         told.append(done)
 
-    around = Surroundings(progress)
-    job = job_of(Edges().to(XPU), XPU, (60, 60))
+    call = call_of(Edges().to(XPU), XPU, (60, 60))
     with torch.inference_mode():
-        found = Run(job, 1, images, None, around, lambda: cleared.append(1)).result().pictures
-    assert cleared == [1]
+        found = hinted(PictureTask(call, 1, images), Ui(progress), budget).pictures
+    assert budget.cleared == 1
     assert torch.allclose(found, wanted, atol=1e-6)
 
 
 def test_other_errors_are_raised_and_no_picture_is_made_of_them(emulated_xpu: Make) -> None:
     emulated_xpu([DeviceSpec(A770)])
     with torch.inference_mode(), pytest.raises(RuntimeError, match=r"device|type"):
-        Run(job_of(Edges(), XPU, (60, 60)), 2, pictures(2)).result()  # it is still on the CPU
+        hinted(PictureTask(call_of(Edges(), XPU, (60, 60)), 2, pictures(2)))  # it is still on the CPU
 
 
 def test_a_hint_that_was_drawn_on_the_cpu_is_taken_from_there(emulated_xpu: Make) -> None:
@@ -132,8 +127,8 @@ def test_a_hint_that_was_drawn_on_the_cpu_is_taken_from_there(emulated_xpu: Make
 
     emulated_xpu([DeviceSpec(A770)])
     method = Method("Drawn", "Drawn", "pose", "For tests.", drawn, gives_poses=True)
-    job = job_of(Edges().to(XPU), XPU, (60, 60), method=method)
-    found = Run(job, 2, pictures(5)).result()
+    call = call_of(Edges().to(XPU), XPU, (60, 60), method=method)
+    found = hinted(PictureTask(call, 2, pictures(5)))
     assert (found.pictures == 0.5).all()
     assert [pose["mark"] for pose in found.poses] == [0, 1, 2, 3, 4]
     assert {pose["canvas_height"] for pose in found.poses} == {60}
@@ -147,10 +142,10 @@ def test_an_operator_that_a_card_lacks_is_computed_alone_on_the_cpu_and_logged_o
     wanted = one_by_one(images)
     emulated = emulated_xpu([DeviceSpec(A770)])
     emulated.deny("aten::sigmoid")
-    job = job_of(Edges().to(XPU), XPU, (60, 60))
+    call = call_of(Edges().to(XPU), XPU, (60, 60))
     with caplog.at_level(logging.WARNING), torch.inference_mode():
-        found = Run(job, 2, images).result().pictures
-        again = Run(job, 2, images).result().pictures
+        found = hinted(PictureTask(call, 2, images)).pictures
+        again = hinted(PictureTask(call, 2, images)).pictures
     assert torch.allclose(found, wanted, atol=1e-6)
     assert torch.equal(found, again)
     assert len(caplog.records) == 1
@@ -182,22 +177,22 @@ def test_a_chunk_that_was_planned_runs_on_a_card_without_running_out(
     emulated = emulated_xpu([DeviceSpec(A770, external_memory=A770.total_memory - free)])
     network = Edges(32)
     casting.attach(network)
-    job = job_of(network.to(XPU), XPU, (120, 120))
-    costs = dry_costs(job, without_numbers(network), images, None)
+    call = call_of(network.to(XPU), XPU, (120, 120))
+    costs = dry_costs(call, meta_copy(network), images, None)
     assert costs is not None
     limits = Limits(int(torch.xpu.mem_get_info(0)[0] * 0.9), 64 * MIB)
-    chunk = chunk_of(8, costs, limits, job.sizes)
+    chunk = chunk_of(8, costs, limits, call.sizes)
     torch.xpu.reset_peak_memory_stats()
     held = torch.xpu.memory_allocated()
     emulated.reset_counters()
     network.seen.clear()
     with torch.inference_mode():
-        Run(job, chunk, images).result()
+        hinted(PictureTask(call, chunk, images))
     assert emulated.devices[0].counters()["ooms"] == 0
     assert set(network.seen) == {chunk}
     assert chunk == (8 if free > 24 * MIB else chunk)
     assert chunk < 8 or free > 24 * MIB
-    predicted = cost_of_chunk(costs, chunk, 120 * 120).peak
+    predicted = costs.of_chunk(chunk, 120 * 120).peak
     assert 0.6 * predicted < torch.xpu.max_memory_allocated() - held <= predicted
 
 
@@ -211,7 +206,7 @@ def test_a_method_that_looks_at_its_result_is_costed_up_to_there() -> None:
     network = Edges()
     plain, seen = (
         dry_costs(
-            job_of(network, XPU, (60, 60), method=one), without_numbers(network), images, None
+            call_of(network, XPU, (60, 60), method=one), meta_copy(network), images, None
         )
         for one, images in ((EDGES, pictures(1)), (method, pictures(1)))
     )
@@ -223,5 +218,5 @@ def test_a_method_that_looks_at_its_result_is_costed_up_to_there() -> None:
         raise ValueError(float(batch.images.amax()))
 
     method = Method("Broken", "Broken", "lines", "For tests.", broken)
-    job = job_of(network, XPU, (60, 60), method=method)
-    assert dry_costs(job, without_numbers(network), pictures(1), None) is None
+    call = call_of(network, XPU, (60, 60), method=method)
+    assert dry_costs(call, meta_copy(network), pictures(1), None) is None

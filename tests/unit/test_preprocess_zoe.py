@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from annotators import as_bytes, batch, off_by, pictures, save, small_zoe
-from comfyui_ipex.inference.dry_run import cost_of, without_numbers
+from comfyui_ipex.inference.dry_run import cost_of, meta_copy
 from comfyui_ipex.inference.weight_files import WeightFileError
 from comfyui_ipex.nodes.preprocess.networks import zoe
 from torch import nn
@@ -70,7 +70,7 @@ def test_what_files_do_not_hold_is_known() -> None:
 def test_a_copy_of_zoe_does_not_read_the_other_ones_results(network: nn.Module) -> None:
     images = pictures(64, 64)
     before = network(images)
-    twin = without_numbers(network)
+    twin = meta_copy(network)
     assert cost_of(twin, torch.empty(2, 3, 64, 64, device="meta")).peak > 0
     assert torch.equal(network(images), before)
 

@@ -7,7 +7,7 @@ import networks
 import pytest
 import torch
 from comfyui_ipex.inference import precision
-from comfyui_ipex.nodes.upscale.masks import kept
+from comfyui_ipex.nodes.upscale.masks import share_masks
 from torch import Tensor
 
 MAKES = [networks.swinir, networks.real_dat]
@@ -43,7 +43,7 @@ def test_kept_masks_change_no_bit_and_are_made_once_for_a_size(
     picture = precision.test_picture(3, (40, 72))
     plain = model(picture)
     made = counted(model, monkeypatch)
-    with kept(model.model):
+    with share_masks(model.model):
         assert torch.equal(model(picture), plain)
         first = len(made)
         assert torch.equal(model(picture), plain)
@@ -58,7 +58,7 @@ def test_kept_masks_change_no_bit_and_are_made_once_for_a_size(
 def test_half_precision_works_with_kept_masks(model: Any) -> None:
     def run(dtype: torch.dtype) -> Tensor:
         model.model.to(dtype)
-        with kept(model.model):
+        with share_masks(model.model):
             return model(precision.test_picture(3).to(dtype))
 
     dtype, checks = precision.checked(run, [torch.bfloat16])

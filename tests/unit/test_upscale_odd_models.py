@@ -8,12 +8,14 @@ import networks
 import pytest
 import torch
 from comfyui_ipex.inference.dry_run import Cost
-from comfyui_ipex.nodes.upscale import estimates, upscaler
+from comfyui_ipex.inference.facts import Memo
+from comfyui_ipex.nodes.upscale import model as models
 from comfyui_ipex.nodes.upscale.channels import passes, result_channels
-from comfyui_ipex.nodes.upscale.halo import Halo, find
-from comfyui_ipex.nodes.upscale.plan import Plan
-from comfyui_ipex.nodes.upscale.running import Run
+from comfyui_ipex.nodes.upscale.halo import Halo, find_halo
+from comfyui_ipex.nodes.upscale.plan import TilePlan
+from comfyui_ipex.nodes.upscale.tile_task import TileTask
 from comfyui_ipex.nodes.upscale.tiles import Canvas, Needs
+from streams import CountingBudget, upscaled
 from torch import Tensor
 
 CPU = torch.device("cpu")
@@ -37,11 +39,11 @@ class Model:
         return self.network(image)
 
 
-def known_of(model: Any, digest: str) -> Any:
-    """What is known about a model on the CPU in fp32, but for a patcher."""
-    found = SimpleNamespace(dtype=torch.float32, device=CPU, digest=digest, twin=model, costs={})
-    found.dtype = torch.float32
-    return found
+def network_of(digest: str, meta: Any = None) -> Any:
+    """A network on the CPU in fp32, but for a patcher."""
+    return SimpleNamespace(
+        dtype=torch.float32, device=CPU, digest=digest, meta=meta, facts=Memo(16)
+    )
 
 
 def test_a_network_that_writes_to_its_input_leaves_the_users_picture_alone() -> None:
@@ -49,9 +51,9 @@ def test_a_network_that_writes_to_its_input_leaves_the_users_picture_alone() -> 
     images = networks.photo(24, 60)
     before = images.clone()
     canvas = Canvas(24, 60)
-    plan = Plan(canvas, canvas.tiles(40, 4), 1, Halo(4, True), Cost(0, 0))
-    job = upscaler.job_of(model, known_of(model, "writes"))
-    result = Run(job, plan, images).result()
+    plan = TilePlan(canvas, canvas.tiles(40, 4), 1, Halo(4, True), Cost(0, 0))
+    tiles = models.tile_network(model, network_of("writes"))
+    result = upscaled(TileTask(tiles, plan, images))
     assert torch.equal(images, before)
     assert torch.equal(result, before * 0.5 + 0.1)
 
@@ -73,7 +75,7 @@ BATCHES: dict[str, tuple[Network, bool]] = {
 def test_pictures_are_batched_only_where_that_changes_nothing(name: str) -> None:
     network, expected = BATCHES[name]
     model = Model(network)
-    assert upscaler.takes_batches(model, known_of(model, name)) is expected
+    assert models.takes_batches(model, network_of(name)) is expected
 
 
 def test_memory_that_runs_out_is_no_refusal_of_batches() -> None:
@@ -84,7 +86,7 @@ def test_memory_that_runs_out_is_no_refusal_of_batches() -> None:
 
     model = Model(full)
     with pytest.raises(torch.OutOfMemoryError):
-        upscaler.takes_batches(model, known_of(model, "full"))
+        models.takes_batches(model, network_of("full"))
 
 
 class ShortOfMemory:
@@ -100,12 +102,14 @@ class ShortOfMemory:
         return torch.nn.functional.avg_pool2d(image, 5, 1, 2, count_include_pad=False)
 
 
-def planned_whole(images: Tensor, look: Callable[[], int | None]) -> Run:
+def planned_whole(
+    images: Tensor, look: Callable[[], int | None], network: type[ShortOfMemory] = ShortOfMemory
+) -> TileTask:
     """A run of a picture that fits by its plan, so that nobody asked how far the model looks."""
-    model = Model(ShortOfMemory())
+    model = Model(network())
     canvas = Canvas(*images.shape[1:3])
-    plan = Plan(canvas, canvas.whole(), 1, Halo(0, True), Cost(0, 0))
-    return Run(upscaler.job_of(model, known_of(model, "short")), plan, images, look=look)
+    plan = TilePlan(canvas, canvas.whole(), 1, Halo(0, True), Cost(0, 0))
+    return TileTask(models.tile_network(model, network_of("short")), plan, images, look)
 
 
 def test_a_picture_that_was_planned_whole_and_must_be_cut_has_no_seam() -> None:
@@ -113,13 +117,21 @@ def test_a_picture_that_was_planned_whole_and_must_be_cut_has_no_seam() -> None:
     whole = torch.nn.functional.avg_pool2d(
         images.movedim(-1, 1), 5, 1, 2, count_include_pad=False
     ).movedim(1, -1)
-    assert torch.allclose(planned_whole(images, lambda: 2).result(), whole, atol=1e-6)
-    assert not torch.allclose(planned_whole(images, lambda: 0).result(), whole, atol=1e-3)
+    assert torch.allclose(upscaled(planned_whole(images, lambda: 2)), whole, atol=1e-6)
+    assert not torch.allclose(upscaled(planned_whole(images, lambda: 0)), whole, atol=1e-3)
 
 
 def test_a_picture_that_must_not_be_cut_is_an_error_when_memory_runs_out() -> None:
-    with pytest.raises(torch.OutOfMemoryError):
-        planned_whole(networks.photo(48, 60), lambda: None).result()
+    class NeverEnough(ShortOfMemory):
+        def __call__(self, image: Tensor) -> Tensor:
+            self.calls = 0
+            return super().__call__(image)
+
+    task = planned_whole(networks.photo(48, 60), lambda: None, NeverEnough)
+    budget = CountingBudget(CPU)
+    with pytest.raises(torch.OutOfMemoryError, match="cannot be made smaller"):
+        upscaled(task, budget=budget)
+    assert budget.cleared == 1, "other models were not asked to leave, once"
 
 
 def test_a_network_that_looks_at_its_numbers_is_measured_instead_of_run_dry() -> None:
@@ -130,8 +142,7 @@ def test_a_network_that_looks_at_its_numbers_is_measured_instead_of_run_dry() ->
         return wide[:, :3].clone()
 
     model = Model(looks)
-    known = known_of(model, "looks")
-    costs = estimates.costs_of(model, known, 3)
+    costs = models.costs_of(model, network_of("looks", torch.nn.Identity()), 3)
     small, large = costs(64, 64, 1, False), costs(256, 128, 1, False)
     pixel = 3 * 4
     # The picture, its copy on the CPU, eight of them side by side, the result.
@@ -155,4 +166,4 @@ def test_a_model_that_colours_gray_pictures_takes_any(channels: int, outputs: in
 def test_the_halo_of_a_model_with_large_square_groups_is_not_looked_for_outside_the_strip() -> None:
     """Uformer: three groups of 128 are more than half of the shortest strip."""
     needs = Needs(multiple_of=128, square=True)
-    assert not find(lambda image: image, needs, 1, 1).exact
+    assert not find_halo(lambda image: image, needs, 1, 1).exact

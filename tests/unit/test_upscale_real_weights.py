@@ -11,10 +11,11 @@ import torch
 from comfyui_ipex.inference.dry_run import Cost
 from comfyui_ipex.nodes.upscale import halo
 from comfyui_ipex.nodes.upscale.halo import Halo
-from comfyui_ipex.nodes.upscale.plan import Plan
-from comfyui_ipex.nodes.upscale.running import Job, Run
+from comfyui_ipex.nodes.upscale.model import needs_of
+from comfyui_ipex.nodes.upscale.plan import TilePlan
+from comfyui_ipex.nodes.upscale.tile_task import TileNetwork, TileTask
 from comfyui_ipex.nodes.upscale.tiles import Canvas
-from comfyui_ipex.nodes.upscale.upscaler import needs_of
+from streams import upscaled
 from torch import Tensor
 from torch.nn import functional
 from xpu_emulator import DeviceSpec, EmulatedXpu
@@ -46,16 +47,17 @@ def whole(name: str) -> Tensor:
 def halo_of(name: str) -> Halo:
     """What the probe finds."""
     model = MODELS[name]()
-    return halo.find(model, needs_of(model), model.input_channels, model.scale)
+    return halo.find_halo(model, needs_of(model), model.input_channels, model.scale)
 
 
 def tiled(model: Any, found: Halo, device: torch.device, core: int = 40) -> Tensor:
     """The photo in tiles on `device`."""
     canvas = Canvas(HEIGHT, WIDTH, needs_of(model))
-    plan = Plan(canvas, canvas.tiles(core + 2 * found.pixels, found.pixels), 1, found, Cost(0, 0))
+    tiles = canvas.tiles(core + 2 * found.pixels, found.pixels)
+    plan = TilePlan(canvas, tiles, 1, found, Cost(0, 0))
     assert len(plan.tiles) >= 2
-    job = Job(model, model.scale, (3, 3), torch.float32, device)
-    return Run(job, plan, networks.photo(HEIGHT, WIDTH)).result()
+    network = TileNetwork(model, model.scale, (3, 3), torch.float32, device)
+    return upscaled(TileTask(network, plan, networks.photo(HEIGHT, WIDTH)))
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -6,14 +6,16 @@ import networks
 import pytest
 import torch
 from comfyui_ipex.inference import precision
-from comfyui_ipex.inference.dry_run import Cost, cost_of, without_numbers
+from comfyui_ipex.inference.dry_run import Cost, cost_of, meta_copy
+from comfyui_ipex.inference.stream import Ui
 from comfyui_ipex.nodes.upscale import halo
 from comfyui_ipex.nodes.upscale.channels import ChannelsError, passes
 from comfyui_ipex.nodes.upscale.halo import Halo
-from comfyui_ipex.nodes.upscale.plan import Plan
-from comfyui_ipex.nodes.upscale.running import Job, Run, Surroundings
+from comfyui_ipex.nodes.upscale.model import needs_of, with_module
+from comfyui_ipex.nodes.upscale.plan import TilePlan
+from comfyui_ipex.nodes.upscale.tile_task import TileNetwork, TileTask
 from comfyui_ipex.nodes.upscale.tiles import Canvas, Needs
-from comfyui_ipex.nodes.upscale.upscaler import needs_of, with_module
+from streams import upscaled
 
 CPU = torch.device("cpu")
 
@@ -24,17 +26,17 @@ CONVOLUTIONAL = {
 }
 
 
-def job_of(model: Any) -> Job:
+def network_of(model: Any) -> TileNetwork:
     channels = (model.input_channels, model.output_channels)
-    return Job(model, model.scale, channels, torch.float32, CPU)
+    return TileNetwork(model, model.scale, channels, torch.float32, CPU)
 
 
-def plan_of(canvas: Canvas, window: int, found: Halo, batch: int = 1) -> Plan:
-    return Plan(canvas, canvas.tiles(window, found.pixels), batch, found, Cost(0, 0))
+def plan_of(canvas: Canvas, window: int, found: Halo, batch: int = 1) -> TilePlan:
+    return TilePlan(canvas, canvas.tiles(window, found.pixels), batch, found, Cost(0, 0))
 
 
 def halo_of(model: Any) -> Halo:
-    return halo.find(model, needs_of(model), model.input_channels, model.scale)
+    return halo.find_halo(model, needs_of(model), model.input_channels, model.scale)
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONAL)
@@ -50,7 +52,7 @@ def test_tiles_of_a_convolutional_model_equal_the_whole_picture_bit_for_bit(
     whole = model(images.movedim(-1, 1)).movedim(1, -1)
     plan = plan_of(canvas, 40 + 2 * found.pixels, found, batch)
     assert len(plan.tiles) >= 6
-    tiled = Run(job_of(model), plan, images).result()
+    tiled = upscaled(TileTask(network_of(model), plan, images))
     assert tiled.std() > 0.005, "the picture is flat: every difference would hide"
     assert torch.equal(tiled, whole)
 
@@ -62,7 +64,7 @@ def test_a_halo_one_pixel_smaller_shows_a_seam() -> None:
     images = networks.photo(96, 96)
     whole = model(images.movedim(-1, 1)).movedim(1, -1)
     plan = plan_of(Canvas(96, 96), 60, Halo(5, exact=False))
-    assert not torch.equal(Run(job_of(model), plan, images).result(), whole)
+    assert not torch.equal(upscaled(TileTask(network_of(model), plan, images)), whole)
 
 
 @pytest.mark.parametrize("make", [networks.swinir, networks.real_dat], ids=["swinir", "dat"])
@@ -79,7 +81,7 @@ def test_real_weights_in_tiles_stay_near_the_whole_picture() -> None:
     images = networks.photo(96, 128)
     whole = model(images.movedim(-1, 1)).movedim(1, -1)
     plan = plan_of(Canvas(96, 128, needs_of(model)), 96, Halo(halo.STATED, exact=False))
-    tiled = Run(job_of(model), plan, images).result()
+    tiled = upscaled(TileTask(network_of(model), plan, images))
     assert (tiled - whole).abs().mean() < 1 / 255
     assert tiled.shape == (1, 192, 256, 3)
 
@@ -93,7 +95,7 @@ def test_sizes_that_a_model_needs_are_padded_as_spandrel_does() -> None:
     canvas = Canvas(50, 70, needs_of(model))
     assert canvas.needs == Needs(48, 16)
     tiled, untiled = (
-        Run(job_of(model), plan_of(canvas, window, Halo(6, True)), images).result()
+        upscaled(TileTask(network_of(model), plan_of(canvas, window, Halo(6, True)), images))
         for window in (48, 1000)
     )
     assert torch.equal(tiled, untiled)
@@ -106,7 +108,9 @@ def test_gray_and_alpha_keep_their_channels(channels: int) -> None:
     model = networks.compact()
     images = torch.cat([networks.photo(40, 40), networks.photo(40, 40)[..., :1]], -1)
     images = images[..., :channels]
-    result = Run(job_of(model), plan_of(Canvas(40, 40), 40, Halo(0, True)), images).result()
+    result = upscaled(
+        TileTask(network_of(model), plan_of(Canvas(40, 40), 40, Halo(0, True)), images)
+    )
     assert result.shape == (1, 160, 160, channels)
     if channels == 4:
         rgb = model(images[..., :3].movedim(-1, 1)).movedim(1, -1)
@@ -125,7 +129,7 @@ def test_progress_ends_at_the_total_and_an_interrupt_ends_the_run() -> None:
     images = networks.photo(64, 64)
     plan = plan_of(Canvas(64, 64), 32, Halo(6, True))
     told: list[tuple[int, int]] = []
-    Run(job_of(model), plan, images, Surroundings(lambda *now: told.append(now))).result()
+    upscaled(TileTask(network_of(model), plan, images), Ui(lambda *now: told.append(now)))
     assert len(told) == len(plan.tiles)
     assert told[-1][0] == told[-1][1] == 64 * 64
 
@@ -136,9 +140,9 @@ def test_progress_ends_at_the_total_and_an_interrupt_ends_the_run() -> None:
         if len(told) == len(plan.tiles) + 2:
             raise StopError
 
-    around = Surroundings(lambda *now: told.append(now), stop)
+    around = Ui(lambda *now: told.append(now), stop)
     with pytest.raises(StopError):
-        Run(job_of(model), plan, images, around).result()
+        upscaled(TileTask(network_of(model), plan, images), around)
 
 
 @pytest.mark.parametrize("name", [*CONVOLUTIONAL, "swinir", "dat"])
@@ -151,8 +155,8 @@ def test_the_dry_run_costs_what_the_real_run_does(name: str) -> None:
     }
     model = makers[name]()
     before = {key: value.clone() for key, value in model.model.state_dict().items()}
-    twin = with_module(model, without_numbers(model.model))
-    dry = cost_of(twin, torch.empty(1, 3, 48, 48, device="meta"))
+    dry_model = with_module(model, meta_copy(model.model))
+    dry = cost_of(dry_model, torch.empty(1, 3, 48, 48, device="meta"))
     assert all(torch.equal(value, before[key]) for key, value in model.model.state_dict().items())
     assert cost_of(model, torch.rand(1, 3, 48, 48)).peak == pytest.approx(dry.peak, rel=0.02)
     assert model(torch.rand(1, 3, 48, 48)).isfinite().all(), "the dry run broke the model"

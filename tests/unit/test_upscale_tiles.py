@@ -7,9 +7,9 @@ from comfyui_ipex.nodes.upscale.plan import (
     SHORT_HALO,
     DoesNotFitError,
     Limits,
-    Plan,
-    Wishes,
-    choose,
+    TilePlan,
+    TileRequest,
+    plan_tiles,
 )
 from comfyui_ipex.nodes.upscale.tiles import Canvas, Needs, Tile, work
 
@@ -91,7 +91,7 @@ def never(most: int | None) -> Halo:
 
 
 def test_a_picture_that_fits_is_not_cut_and_no_halo_is_looked_for() -> None:
-    plan = choose(Canvas(512, 512), 1, never, linear(1000), Limits(512 * MIB, None))
+    plan = plan_tiles(Canvas(512, 512), 1, never, linear(1000), Limits(512 * MIB, None))
     assert len(plan.tiles) == 1
     assert plan.halo.pixels == 0
     assert plan.cost.peak == 512 * 512 * 1000
@@ -100,7 +100,7 @@ def test_a_picture_that_fits_is_not_cut_and_no_halo_is_looked_for() -> None:
 @pytest.mark.parametrize("free", [30, 100, 400])
 def test_what_is_planned_fits_the_free_memory_and_fills_it_well(free: int) -> None:
     limits = Limits(free * MIB, None)
-    plan = choose(Canvas(1024, 1024), 1, lambda most: Halo(18, True), linear(1000), limits)
+    plan = plan_tiles(Canvas(1024, 1024), 1, lambda most: Halo(18, True), linear(1000), limits)
     assert limits.fit(plan.cost)
     assert plan.cost.peak > 0.35 * limits.free
     assert plan.halo.exact
@@ -109,38 +109,38 @@ def test_what_is_planned_fits_the_free_memory_and_fills_it_well(free: int) -> No
 def test_no_tensor_exceeds_the_largest_allocation() -> None:
     limits = Limits(1 << 50, 64 * MIB)
     costs = linear(5000, 4096)
-    plan = choose(Canvas(2048, 2048), 4, lambda most: Halo(18, True), costs, limits)
+    plan = plan_tiles(Canvas(2048, 2048), 4, lambda most: Halo(18, True), costs, limits)
     assert plan.cost.largest <= 64 * MIB
 
 
 def test_small_pictures_are_batched_and_large_ones_are_not() -> None:
     limits = Limits(1 << 40, None)
-    assert choose(Canvas(256, 256), 9, never, linear(1000), limits).batch == 8
-    assert choose(Canvas(256, 256), 3, never, linear(1000), limits).batch == 3
-    assert choose(Canvas(2048, 2048), 8, never, linear(1000), limits).batch == 1
+    assert plan_tiles(Canvas(256, 256), 9, never, linear(1000), limits).batch == 8
+    assert plan_tiles(Canvas(256, 256), 3, never, linear(1000), limits).batch == 3
+    assert plan_tiles(Canvas(2048, 2048), 8, never, linear(1000), limits).batch == 1
     tight = Limits(2 * 256 * 256 * 1000, None)
-    assert choose(Canvas(256, 256), 8, never, linear(1000), tight).batch == 2
+    assert plan_tiles(Canvas(256, 256), 8, never, linear(1000), tight).batch == 2
 
 
 def test_on_the_cpu_tiles_are_small_at_little_work() -> None:
     limits = Limits(1 << 40, None, small=True)
-    plan = choose(Canvas(1024, 1024), 4, lambda most: Halo(18, True), linear(513), limits)
+    plan = plan_tiles(Canvas(1024, 1024), 4, lambda most: Halo(18, True), linear(513), limits)
     assert plan.batch == 1
     assert plan.work <= 1.1
     assert plan.cost.peak < 1024 * 1024 * 513 / 3
-    strips = choose(Canvas(1024, 1024), 1, lambda most: Halo(34, True), linear(513), limits)
+    strips = plan_tiles(Canvas(1024, 1024), 1, lambda most: Halo(34, True), linear(513), limits)
     assert [(t.window.height, t.window.width) for t in strips.tiles] == [(546, 1024)] * 2
     assert strips.work <= 1.1
     square = Canvas(1024, 1024, Needs(square=True))
-    assert len(choose(square, 1, lambda most: Halo(34, True), linear(513), limits).tiles) == 1
-    far = choose(Canvas(1024, 1024), 1, lambda most: Halo(349, True), linear(513), limits)
+    assert len(plan_tiles(square, 1, lambda most: Halo(34, True), linear(513), limits).tiles) == 1
+    far = plan_tiles(Canvas(1024, 1024), 1, lambda most: Halo(349, True), linear(513), limits)
     assert len(far.tiles) == 1
 
 
-def far(free: int) -> Plan:
+def far(free: int) -> TilePlan:
     """The plan for a model that looks 349 pixels far, on `free` bytes."""
     limits = Limits(free, None)
-    return choose(Canvas(2048, 2048), 1, lambda most: Halo(349, True), linear(1000), limits)
+    return plan_tiles(Canvas(2048, 2048), 1, lambda most: Halo(349, True), linear(1000), limits)
 
 
 def test_exact_tiles_are_taken_whatever_they_cost_and_the_user_is_told() -> None:
@@ -160,14 +160,18 @@ def test_a_halo_is_shortened_where_no_exact_tile_fits_and_the_user_is_told() -> 
     assert "faint seams are possible" in plan.remark
 
 
-def test_wishes_are_followed() -> None:
+def test_request_are_followed() -> None:
     limits = Limits(1, None)
-    wishes = Wishes(tile=100, batch=3)
-    plan = choose(Canvas(400, 400), 1, lambda most: Halo(10, True), linear(1000), limits, wishes)
+    request = TileRequest(tile=100, batch=3)
+    plan = plan_tiles(
+        Canvas(400, 400), 1, lambda most: Halo(10, True), linear(1000), limits, request
+    )
     assert plan.batch == 3
     assert {tile.window.height for tile in plan.tiles} <= set(range(100, 121))
 
 
 def test_what_fits_nowhere_is_an_error_with_a_remedy() -> None:
     with pytest.raises(DoesNotFitError, match="Close other programs"):
-        choose(Canvas(400, 400), 1, lambda most: Halo(10, True), linear(1000), Limits(1000, None))
+        plan_tiles(
+            Canvas(400, 400), 1, lambda most: Halo(10, True), linear(1000), Limits(1000, None)
+        )

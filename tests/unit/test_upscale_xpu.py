@@ -6,13 +6,16 @@ from typing import Any
 import networks
 import pytest
 import torch
-from comfyui_ipex.inference.dry_run import Cost, cost_of, without_numbers
+from comfyui_ipex.inference.budget import Limits
+from comfyui_ipex.inference.dry_run import Cost, cost_of, meta_copy
+from comfyui_ipex.inference.stream import Ui
 from comfyui_ipex.nodes.upscale.channels import passes
 from comfyui_ipex.nodes.upscale.halo import Halo
-from comfyui_ipex.nodes.upscale.plan import Limits, Plan, choose
-from comfyui_ipex.nodes.upscale.running import Job, Run, Surroundings, step
+from comfyui_ipex.nodes.upscale.model import with_module
+from comfyui_ipex.nodes.upscale.plan import TilePlan, plan_tiles
+from comfyui_ipex.nodes.upscale.tile_task import TileNetwork, TileTask, compute_tiles
 from comfyui_ipex.nodes.upscale.tiles import Canvas
-from comfyui_ipex.nodes.upscale.upscaler import with_module
+from streams import CountingBudget, upscaled
 from torch import Tensor
 from xpu_emulator import DeviceSpec, EmulatedXpu
 from xpu_emulator.profiles import A770
@@ -37,18 +40,18 @@ class Counted:
         return result
 
 
-def job_of(network: Any, model: Any, device: torch.device = XPU) -> Job:
+def tiles_of(network: Any, model: Any, device: torch.device = XPU) -> TileNetwork:
     channels = (model.input_channels, model.output_channels)
-    return Job(network, model.scale, channels, torch.float32, device)
+    return TileNetwork(network, model.scale, channels, torch.float32, device)
 
 
 def costs_of(model: Any) -> Any:
-    twin = with_module(model, without_numbers(model.model))
-    job, way = job_of(twin, model), passes(3, 3, 3)[0]
+    meta = with_module(model, meta_copy(model.model))
+    dry, way = tiles_of(meta, model), passes(3, 3, 3)[0]
 
     def cost(height: int, width: int, batch: int, several: bool) -> Cost:
         pixels = torch.empty(batch, height, width, 3, device="meta")
-        found = cost_of(lambda image: step(job, way, image), pixels)
+        found = cost_of(lambda image: compute_tiles(dry, way, image), pixels)
         waits = several * batch * height * width * model.scale**2 * 12
         return Cost(found.peak + waits, found.largest).allocated()
 
@@ -78,11 +81,11 @@ def test_a_plan_runs_on_a_card_with_limits_and_without_running_out(
     emulated = emulated_xpu([DeviceSpec(A770, **changes)])
     model.to(XPU)
     limits = Limits(int(torch.xpu.mem_get_info(0)[0] * 0.9), largest)
-    plan = choose(Canvas(300, 360), 1, lambda most: HALO, costs, limits)
+    plan = plan_tiles(Canvas(300, 360), 1, lambda most: HALO, costs, limits)
     torch.xpu.reset_peak_memory_stats()
     held = torch.xpu.memory_allocated()
     emulated.reset_counters()
-    result = Run(job_of(model, model), plan, images).result()
+    result = upscaled(TileTask(tiles_of(model, model), plan, images))
     assert emulated.devices[0].counters()["ooms"] == 0
     assert torch.equal(result, whole)
     measured = torch.xpu.max_memory_allocated() - held
@@ -103,22 +106,21 @@ def test_when_memory_runs_out_finished_tiles_are_kept_and_the_rest_gets_smaller(
     model.to(XPU)
     network = Counted(model)
     canvas = Canvas(128, 128)
-    plan = Plan(canvas, canvas.tiles(64 + 12, 6), 1, HALO, Cost(0, 0))
+    plan = TilePlan(canvas, canvas.tiles(64 + 12, 6), 1, HALO, Cost(0, 0))
     assert len(plan.tiles) == 4
-    emptied: list[int] = []
-    around = Surroundings(empty_caches=lambda: emptied.append(1))
+    budget = CountingBudget(XPU)
     finished = 0
 
     def after_two_tiles() -> None:
         nonlocal finished
-        if len(network.windows) == 2 and not emptied and not finished:
+        if len(network.windows) == 2 and not budget.emptied and not finished:
             finished = 2
             emulated.devices[0].fail_allocation(nth)
 
-    around = Surroundings(check_interrupted=after_two_tiles, empty_caches=lambda: emptied.append(1))
-    result = Run(job_of(network, model), plan, images, around).result()
+    task = TileTask(tiles_of(network, model), plan, images)
+    result = upscaled(task, Ui(check_interrupted=after_two_tiles), budget)
     assert torch.equal(result, whole)
-    assert emptied, "the injected failure was not reached"
+    assert budget.emptied, "the injected failure was not reached"
     before = [shape[2] * shape[3] for shape in network.windows[:2]]
     after = [shape[2] * shape[3] for shape in network.windows[2:]]
     assert len(after) == 4, "two tiles were left: each as two halves, nothing else"
@@ -133,9 +135,9 @@ def test_a_batch_is_halved_before_tiles_are(emulated_xpu: Make) -> None:
     model.to(XPU)
     network = Counted(model)
     canvas = Canvas(48, 48)
-    plan = Plan(canvas, canvas.whole(), 4, HALO, Cost(0, 0))
+    plan = TilePlan(canvas, canvas.whole(), 4, HALO, Cost(0, 0))
     emulated.devices[0].fail_allocation(4)
-    result = Run(job_of(network, model), plan, images).result()
+    result = upscaled(TileTask(tiles_of(network, model), plan, images))
     assert torch.equal(result, whole)
     assert [shape[0] for shape in network.windows] == [2, 2]
 
@@ -145,9 +147,9 @@ def test_other_errors_are_not_taken_for_missing_memory(emulated_xpu: Make) -> No
     model = networks.compact()
     images = networks.photo(32, 32)
     canvas = Canvas(32, 32)
-    plan = Plan(canvas, canvas.whole(), 1, HALO, Cost(0, 0))
+    plan = TilePlan(canvas, canvas.whole(), 1, HALO, Cost(0, 0))
     with pytest.raises(RuntimeError, match=r"device|type"):
-        Run(job_of(model, model), plan, images).result()  # the model is still on the CPU
+        upscaled(TileTask(tiles_of(model, model), plan, images))  # the model is still on the CPU
 
 
 def test_copies_that_take_their_time_are_waited_for(emulated_xpu: Make) -> None:
@@ -157,5 +159,5 @@ def test_copies_that_take_their_time_are_waited_for(emulated_xpu: Make) -> None:
     whole = expected(model, images)
     model.to(XPU)
     canvas = Canvas(96, 96)
-    plan = Plan(canvas, canvas.tiles(60, 6), 2, HALO, Cost(0, 0))
-    assert torch.equal(Run(job_of(model, model), plan, images).result(), whole)
+    plan = TilePlan(canvas, canvas.tiles(60, 6), 2, HALO, Cost(0, 0))
+    assert torch.equal(upscaled(TileTask(tiles_of(model, model), plan, images)), whole)
