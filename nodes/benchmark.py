@@ -54,7 +54,7 @@ class IpexBenchmark(TakesDevice):
 
         host.empty_caches()
         asked = () if dtype == devices.AUTO else (dtype,)
-        text = short.run(cases, chosen.device, asked, step)
+        text = short.run(cases, chosen.location.device, asked, step)
         if chosen.warning:
             text = f"{chosen.warning}\n{text}"
         return {"ui": {"text": [text]}, "result": (text,)}

@@ -17,8 +17,7 @@ from unittest import mock
 import torch
 
 from ...nodes.pipeline.classes import IpexPipeline
-from ...xpu_runtime import workers
-from ...xpu_runtime.devices import AUTO
+from ...xpu_runtime.placement import There
 from ...xpu_runtime.worker_plan import WorkerPlan
 from ...xpu_runtime.workers import vae as vae_proxies
 from ...xpu_runtime.workers.wire import itself
@@ -77,7 +76,7 @@ def _overlap(place: Place) -> Trial:
     if place.tree is None:
         raise ValueError("This suite needs ComfyUI: name its folder with --tree.")
     found = loaded("tiny", place.tree, torch.float32)
-    there = vae_proxies.on_worker(found.vae, workers.Place(_one_thread_worker(), "cpu"), AUTO)
+    there = vae_proxies.on_worker(found.vae, There(_one_thread_worker(), torch.device("cpu")), None)
     inputs = _sampling(found)
     nodes = import_module("nodes")
 

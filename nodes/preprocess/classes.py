@@ -121,7 +121,9 @@ def prepared(method: Method, device: str, request: str, download: bool) -> "Prep
     from .preprocessor import Preprocessor
 
     chosen = placement.choose(device, f"the preprocessor {method.title}", host.primary_device)
-    return Preprocessor(method, chosen.device, request, Finder(download))
+    location = chosen.location
+    device = location if isinstance(location, placement.There) else location.device
+    return Preprocessor(method, device, request, Finder(download))
 
 
 class _MethodNode(_Node):

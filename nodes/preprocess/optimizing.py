@@ -13,8 +13,7 @@ from ...inference.precision import test_picture
 from ...xpu_runtime import managed_model
 from ...xpu_runtime.optimizing import Wishes, networks
 from ...xpu_runtime.optimizing.networks import Sample
-from ...xpu_runtime.placement import copied
-from ...xpu_runtime.workers import Place
+from ...xpu_runtime.placement import There, copied
 from . import loaded
 from .geometry import geometry
 from .loaded import Loaded
@@ -35,7 +34,7 @@ def optimized(preprocessor: Preprocessor, wishes: Wishes) -> tuple[Preprocessor,
     Raises what finding, loading and the network raise, and what an interrupt raises.
     """
     method, options = preprocessor.method, defaults(preprocessor.method)
-    if isinstance(preprocessor.device, Place):
+    if isinstance(preprocessor.device, There):
         return preprocessor, f"{method.title}. {networks.ON_A_WORKER}"
     given = holding(preprocessor).network
     if given is None:

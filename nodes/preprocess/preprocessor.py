@@ -14,7 +14,8 @@ from ...inference.transfer import check_room
 from ...xpu_runtime import devices, host
 from ...xpu_runtime.log import LOGGER
 from ...xpu_runtime.managed_model import resident
-from ...xpu_runtime.workers import Place, Resident
+from ...xpu_runtime.placement import There
+from ...xpu_runtime.workers import Resident
 from . import elsewhere, loaded
 from .geometry import Geometry, geometry
 from .loaded import Find, Loaded
@@ -52,7 +53,7 @@ class Preprocessor:
     """A method on a device; what PREPROCESSOR sockets carry."""
 
     method: Method
-    device: torch.device | Place
+    device: torch.device | There
     precision: str
     find: Find
     """Where its weight files lie; asked only for files that are not loaded."""
@@ -80,7 +81,7 @@ def defaults(method: Method) -> dict[str, Any]:
 def holding(preprocessor: Preprocessor) -> Preprocessor:
     """The same, with the network of its default options loaded and held."""
     known = preprocessor
-    if isinstance(known.device, Place):
+    if isinstance(known.device, There):
         resident = elsewhere.held(known.method, known.device, known.precision, known.find)
         return replace(known, network=resident)
     return replace(known, network=_network(known, defaults(known.method)))
@@ -109,7 +110,7 @@ def apply(
     raises; the network is then off its device.
     """
     method, device = preprocessor.method, preprocessor.device
-    if isinstance(device, Place):
+    if isinstance(device, There):
         return _applied_there(preprocessor, device, (images, wishes, dict(options), masks))
     images = images.to("cpu", torch.float32)
     masks = _checked_masks(method, images, masks)
@@ -135,7 +136,7 @@ def apply(
             return _run(job, costs, images, masks, known)
 
 
-def _applied_there(known: Preprocessor, place: Place, arguments: tuple[Any, ...]) -> Result:
+def _applied_there(known: Preprocessor, place: There, arguments: tuple[Any, ...]) -> Result:
     if isinstance(known.network, Resident):
         answer = place.worker.call(apply, known.network, *arguments)
     else:

@@ -74,14 +74,16 @@ class IpexUpscaleModelLoader(TakesDevice):
 
         path = Path(host.model_path(loading.FOLDER, model_name))
         chosen = placement.choose(device, "the upscale model", host.primary_device)
-        key = (*_identity(path), str(chosen.device), precision)
+        key = (*_identity(path), str(chosen.location), precision)
         found = _LOADED.get(key)
-        if found is None and chosen.place is not None:
+        if found is None and isinstance(chosen.location, placement.There):
             own = self.load(model_name, devices.AUTO, precision)[0]
-            found = _LOADED[key] = elsewhere.placed(own, chosen.place, devices.AUTO)
+            found = _LOADED[key] = elsewhere.placed(own, chosen.location, None)
         elif found is None:
             found = loading.load(path)
-            upscaler.prepare(found, chosen.device, precision, functools.partial(loading.load, path))
+            upscaler.prepare(
+                found, chosen.location.device, precision, functools.partial(loading.load, path)
+            )
             _LOADED[key] = found
         return (found,)
 

@@ -10,7 +10,8 @@ from torch import nn
 from ...inference import precision
 from ...inference.weight_files import casting
 from ...xpu_runtime import host, managed_model
-from ...xpu_runtime.workers import NotOnWorkerError, Place, Resident
+from ...xpu_runtime.placement import There
+from ...xpu_runtime.workers import NotOnWorkerError, Resident
 from . import upscaler
 
 _ATTRIBUTE = "ipex_on_worker"
@@ -47,7 +48,7 @@ class WorkerModule(nn.Module):
             raise NotOnWorkerError("The upscale model", f"model.{name}", worker) from error
 
 
-def placed(descriptor: Any, place: Place, offload: str) -> Any:
+def placed(descriptor: Any, place: There, offload: torch.device | None) -> Any:
     """A descriptor of the same model, with all its attributes, whose network a worker runs.
 
     The worker reads the weights from the same file where that is known, and they are sent to it
@@ -127,11 +128,10 @@ def as_sent(descriptor: Any, is_prepared: bool) -> tuple[Any, str, Any]:
     return descriptor, precision.AUTO, None
 
 
-def made(loaded: tuple[Any, str, Any], device: str, offload: str) -> Any:
+def made(loaded: tuple[Any, str, Any], device: torch.device, offload: torch.device | None) -> Any:
     """In the worker: the descriptor under its host's memory management, on `device`."""
     descriptor, request, again = loaded
-    kept = None if offload == "auto" else torch.device(offload)
-    return upscaler.manage(descriptor, torch.device(device), kept, request, again)
+    return upscaler.manage(descriptor, device, offload, request, again)
 
 
 def called(descriptor: Any, *inputs: Any) -> Any:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ...xpu_runtime import devices, host
-from ...xpu_runtime.placement import Placed, choose, choose_offload, offload_of
+from ...xpu_runtime.placement import Placed, There, choose, choose_offload
 from ..select_device import SelectsDevice, shown
 
 _NAME = "the upscale model"
@@ -27,11 +27,11 @@ class IpexSelectDeviceUpscaler(SelectsDevice):
         from . import elsewhere, upscaler
 
         chosen = choose(device, _NAME, host.primary_device)
-        if chosen.place is not None:
-            own, warning = offload_of(offload_device, chosen.place, _NAME)
-            proxy = elsewhere.placed(upscale_model, chosen.place, own)
-            return shown(Placed(proxy, chosen.place, own, tuple(filter(None, (warning,)))))
-        kept = choose_offload(offload_device, _NAME, host.offload_device())
-        result = upscaler.placed(elsewhere.own(upscale_model), chosen.device, kept.device)
-        warnings = tuple(one.warning for one in (chosen, kept) if one.warning)
-        return shown(Placed(result, chosen.device, kept.device, warnings))
+        location = chosen.location
+        kept = choose_offload(offload_device, _NAME, location)
+        if isinstance(location, There):
+            result = elsewhere.placed(upscale_model, location, kept.device)
+        else:
+            own = elsewhere.own(upscale_model)
+            result = upscaler.placed(own, location.device, kept.device)
+        return shown(Placed(result, location, tuple(filter(None, (chosen.warning, kept.warning)))))

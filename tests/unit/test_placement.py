@@ -48,11 +48,11 @@ def test_nonsense_is_an_error() -> None:
 
 
 def test_the_offload_device_is_the_components_own_unless_another_is_named() -> None:
-    own = torch.device("meta")
-    assert placement.choose_offload("auto", "the VAE", own) == placement.Choice(own)
-    assert placement.choose_offload("xpu", "the VAE", own).device == torch.device("xpu:0")
-    absent = placement.choose_offload("xpu:7", "the VAE", own)
-    assert absent.device == own
+    here = placement.Here(torch.device("cpu"))
+    assert placement.choose_offload("auto", "the VAE", here) == placement.Offload(None)
+    assert placement.choose_offload("xpu", "the VAE", here).device == torch.device("xpu:0")
+    absent = placement.choose_offload("xpu:7", "the VAE", here)
+    assert absent.device is None
     assert "The offload device of the VAE is set to 'xpu:7'" in absent.warning
 
 

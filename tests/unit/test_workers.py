@@ -15,7 +15,6 @@ from comfyui_ipex.launcher.hosts import HostTree
 from comfyui_ipex.launcher.installation import worker_setting
 from comfyui_ipex.xpu_runtime import host, placement, workers
 from comfyui_ipex.xpu_runtime.devices import Device, combo, find, is_device_name
-from comfyui_ipex.xpu_runtime.placement.choice import offload_of
 from comfyui_ipex.xpu_runtime.worker_plan import WorkerPlan, planned
 from comfyui_ipex.xpu_runtime.workers import interpreter, keeper, wire
 from comfyui_ipex.xpu_runtime.workers.errors import Failure, NotOnWorkerError, raised_here
@@ -90,26 +89,27 @@ def test_menus_list_workers_devices_last(started: workers.Worker) -> None:
 
 def test_a_workers_device_is_chosen_as_its_place(started: workers.Worker) -> None:
     chosen = placement.choose(A770.entry, "the VAE", lambda: torch.device("cpu"))
-    assert chosen.place == workers.Place(started, "xpu:0")
-    assert str(chosen.place) == "xpu:0@worker"
+    assert chosen.location == placement.There(started, torch.device("xpu:0"))
+    assert str(chosen.location) == "xpu:0@worker"
     assert chosen.warnings == ()
 
 
 @pytest.mark.parametrize(
     ("request_", "kept", "warns"),
     [
-        ("auto", "auto", False),
+        ("auto", "None", False),
         ("cpu", "cpu", False),
         ("cpu@worker", "cpu", False),
         ("xpu:0@worker", "xpu:0", False),
-        ("cuda:7", "auto", True),
+        ("cuda:7", "None", True),
     ],
 )
 def test_where_a_worker_keeps_weights(
     started: workers.Worker, request_: str, kept: str, warns: bool
 ) -> None:
-    found, warning = offload_of(request_, workers.Place(started, "xpu:0"), "the VAE")
-    assert (found, bool(warning)) == (kept, warns)
+    there = placement.There(started, torch.device("xpu:0"))
+    found = placement.choose_offload(request_, "the VAE", there)
+    assert (str(found.device), bool(found.warning)) == (kept, warns)
 
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.bool, torch.complex64]

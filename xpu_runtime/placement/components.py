@@ -5,7 +5,8 @@ from typing import Any
 
 from .. import devices, host
 from . import elsewhere
-from .choice import Choice, Placed, choose, choose_offload, warned
+from .choice import Located, Offload, Placed, choose, choose_offload, warned
+from .location import Here, There
 from .patchers import recast, retarget
 
 
@@ -16,16 +17,18 @@ def place_model(model: Any, request: str, offload: str = devices.AUTO) -> Placed
     Raises `ValueError` if `request` or `offload` is no device name.
     """
     chosen = choose(request, "the model", host.primary_device)
-    if chosen.place is not None:
+    if isinstance(chosen.location, There):
         raise ValueError(
-            f"A diffusion model cannot be placed on {chosen.place}, which is another process: it "
-            "would be called there in every step. Place its CLIP, VAE or ControlNet there instead."
+            f"A diffusion model cannot be placed on {chosen.location}, which is another process: "
+            "it would be called there in every step. Place its CLIP, VAE or ControlNet there "
+            "instead."
         )
-    kept = choose_offload(offload, "the model", model.offload_device)
-    placed = retarget(model, chosen.device, kept.device)
+    device = chosen.location.device
+    kept = choose_offload(offload, "the model", chosen.location)
+    placed = retarget(model, device, kept.device or model.offload_device)
     if placed.load_device != model.load_device:
         supported = placed.model.model_config.supported_inference_dtypes
-        cast = host.manual_cast_dtype(placed.model_dtype(), chosen.device, supported)
+        cast = host.manual_cast_dtype(placed.model_dtype(), device, supported)
         if cast != placed.get_model_object("manual_cast_dtype"):
             identity = placed.patches_uuid
             placed.set_model_compute_dtype(cast)
@@ -41,20 +44,22 @@ def place_clip(clip: Any, request: str, offload: str = devices.AUTO) -> Placed:
     """
     chosen = choose(request, "the text encoder", host.text_encoder_device)
     clip = elsewhere.own_clip(clip)
-    if chosen.place is not None:
+    if isinstance(chosen.location, There):
         return elsewhere.place_clip(clip, chosen, offload)
     wrong = [
         str(dtype)
         for dtype in getattr(clip.cond_stage_model, "dtypes", ())
-        if not host.casts_from(chosen.device, dtype)
+        if not host.casts_from(chosen.location.device, dtype)
     ]
     if wrong:
         auto = host.text_encoder_device()
-        reason = f"{chosen.device} cannot use the text encoder's weights in {', '.join(wrong)}"
-        chosen = Choice(auto, warned(f"{reason}. It runs on auto ({auto}) instead."))
-    kept = choose_offload(offload, "the text encoder", clip.patcher.offload_device)
+        reason = f"{chosen.location} cannot use the text encoder's weights in {', '.join(wrong)}"
+        chosen = Located(Here(auto), warned(f"{reason}. It runs on auto ({auto}) instead."))
+    kept = choose_offload(offload, "the text encoder", chosen.location)
     placed = clip.clone()
-    placed.patcher = retarget(clip.patcher, chosen.device, kept.device)
+    placed.patcher = retarget(
+        clip.patcher, chosen.location.device, kept.device or clip.patcher.offload_device
+    )
     placed.cond_stage_model = placed.patcher.model
     host.compute_where_loaded(placed)
     return _placed(placed, chosen, kept)
@@ -70,15 +75,17 @@ def place_vae(vae: Any, request: str, offload: str = devices.AUTO) -> Placed:
     vae = elsewhere.own_vae(vae)
     vae.throw_exception_if_invalid()
     chosen = choose(request, "the VAE", host.vae_device)
-    if chosen.place is not None:
+    if isinstance(chosen.location, There):
         return elsewhere.place_vae(vae, chosen, offload)
-    kept = choose_offload(offload, "the VAE", vae.patcher.offload_device)
+    device = chosen.location.device
+    kept = choose_offload(offload, "the VAE", chosen.location)
+    offload_device = kept.device or vae.patcher.offload_device
     placed = copy.copy(vae)
-    placed.device = chosen.device
-    placed.vae_dtype = _vae_dtype(vae, chosen.device)
-    placed.patcher = retarget(vae.patcher, chosen.device, kept.device)
+    placed.device = device
+    placed.vae_dtype = _vae_dtype(vae, device)
+    placed.patcher = retarget(vae.patcher, device, offload_device)
     if placed.vae_dtype != vae.vae_dtype:
-        placed.patcher = recast(placed.patcher, placed.vae_dtype, chosen.device, kept.device)
+        placed.patcher = recast(placed.patcher, placed.vae_dtype, device, offload_device)
     placed.first_stage_model = placed.patcher.model
     return _placed(placed, chosen, kept)
 
@@ -90,6 +97,5 @@ def _vae_dtype(vae: Any, device: Any) -> Any:
     return host.vae_dtype(device, vae.working_dtypes)
 
 
-def _placed(result: Any, chosen: Choice, kept: Choice) -> Placed:
-    warnings = tuple(one.warning for one in (chosen, kept) if one.warning)
-    return Placed(result, chosen.device, kept.device, warnings)
+def _placed(result: Any, chosen: Located, kept: Offload) -> Placed:
+    return Placed(result, chosen.location, tuple(filter(None, (chosen.warning, kept.warning))))

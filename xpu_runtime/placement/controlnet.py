@@ -5,7 +5,8 @@ from typing import Any
 
 from .. import devices, host
 from . import elsewhere
-from .choice import Choice, Placed, choose, choose_offload
+from .choice import Located, Placed, choose, choose_offload
+from .location import Here, There
 from .patchers import retarget
 
 WITH_MODEL = "with model"
@@ -79,28 +80,28 @@ def place_controlnet(
     network = getattr(control, "control_model_wrapped", None)
     placed = control.copy()
     if network is None:
-        if chosen.device == host.primary_device():
-            return Placed(placed, chosen.device, None, (chosen.warning,) if chosen.warning else ())
+        if chosen.location == Here(host.primary_device()):
+            return Placed(placed, chosen.location, chosen.warnings)
         raise TypeError(
-            f"A {type(control).__name__} cannot be placed on {chosen.device}: ComfyUI runs it on "
+            f"A {type(control).__name__} cannot be placed on {chosen.location}: ComfyUI runs it on "
             f"{host.primary_device()} whenever it is applied. Set its device to 'auto'."
         )
-    if chosen.place is not None:
+    if isinstance(chosen.location, There):
         return elsewhere.place_controlnet(control, chosen, offload)
-    kept = choose_offload(offload, "the ControlNet", network.offload_device)
-    patcher = retarget(network, chosen.device, kept.device)
+    device = chosen.location.device
+    kept = choose_offload(offload, "the ControlNet", chosen.location)
+    patcher = retarget(network, device, kept.device or network.offload_device)
     placed.control_model_wrapped = patcher
-    placed.control_model = CalledFromAnywhere(patcher.model, chosen.device)
-    placed.load_device = chosen.device
-    if chosen.device != network.load_device:
-        placed.manual_cast_dtype = host.manual_cast_dtype(patcher.model.dtype, chosen.device)
+    placed.control_model = CalledFromAnywhere(patcher.model, device)
+    placed.load_device = device
+    if device != network.load_device:
+        placed.manual_cast_dtype = host.manual_cast_dtype(patcher.model.dtype, device)
         if placed.manual_cast_dtype is not None:
             patcher.force_cast_weights = True
-    warnings = tuple(one.warning for one in (chosen, kept) if one.warning)
-    return Placed(placed, chosen.device, kept.device, warnings)
+    return Placed(placed, chosen.location, tuple(filter(None, (chosen.warning, kept.warning))))
 
 
-def _choice(request: str, model: Any) -> Choice:
+def _choice(request: str, model: Any) -> Located:
     if request != WITH_MODEL:
         return choose(request, "the ControlNet", host.primary_device)
     if model is None:
@@ -108,4 +109,4 @@ def _choice(request: str, model: Any) -> Choice:
             "The ControlNet is to run with its model, but no model is connected. Connect the "
             "model that it steers, after its own Select Device, or name a device."
         )
-    return Choice(model.load_device)
+    return Located(Here(model.load_device))

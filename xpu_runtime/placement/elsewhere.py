@@ -6,24 +6,25 @@ The proxies are imported when one is made: they import this package.
 from collections.abc import Callable
 from typing import Any
 
-from .choice import Choice, Placed, offload_of
+from .choice import Located, Placed, choose_offload
+from .location import There
 
 
-def place_vae(vae: Any, chosen: Choice, offload: str) -> Placed:
+def place_vae(vae: Any, chosen: Located, offload: str) -> Placed:
     """A proxy of `vae` on the worker's device that was chosen."""
     from ..workers import vae as proxies
 
     return _placed(proxies.on_worker, vae, chosen, offload, "the VAE")
 
 
-def place_clip(clip: Any, chosen: Choice, offload: str) -> Placed:
+def place_clip(clip: Any, chosen: Located, offload: str) -> Placed:
     """A proxy of `clip` on the worker's device that was chosen."""
     from ..workers import clip as proxies
 
     return _placed(proxies.on_worker, clip, chosen, offload, "the text encoder")
 
 
-def place_controlnet(control: Any, chosen: Choice, offload: str) -> Placed:
+def place_controlnet(control: Any, chosen: Located, offload: str) -> Placed:
     """A copy of `control` whose network is on the worker's device that was chosen."""
     from ..workers import controlnet as proxies
 
@@ -52,10 +53,9 @@ def own_controlnet(control: Any) -> Any:
 
 
 def _placed(
-    place: Callable[..., Any], component: Any, chosen: Choice, offload: str, name: str
+    place: Callable[..., Any], component: Any, chosen: Located, offload: str, name: str
 ) -> Placed:
-    assert chosen.place is not None
-    kept, warning = offload_of(offload, chosen.place, name)
-    result = place(component, chosen.place, kept)
-    warnings = tuple(filter(None, (chosen.warning, warning)))
-    return Placed(result, chosen.place, kept, warnings)
+    assert isinstance(chosen.location, There)
+    kept = choose_offload(offload, name, chosen.location)
+    result = place(component, chosen.location, kept.device)
+    return Placed(result, chosen.location, tuple(filter(None, (chosen.warning, kept.warning))))

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..devices import CPU
+
 if TYPE_CHECKING:
     import torch
 
@@ -80,6 +82,14 @@ class Here:
         """Whether work here goes on while `other` computes."""
         return isinstance(other, There)
 
+    def local_device(self, other: "Location") -> "torch.device | None":
+        """The device of `other` as this process calls it; None: it is another process's.
+
+        The computer's memory, "cpu", is every process's.
+        """
+        is_ours = isinstance(other, Here) or other.device.type == CPU
+        return other.device if is_ours else None
+
     def __str__(self) -> str:
         """ "xpu:0"."""
         return str(self.device)
@@ -121,6 +131,14 @@ class There:
     def runs_beside(self, other: "Location") -> bool:
         """Whether work there goes on while `other` computes."""
         return not isinstance(other, There) or other.worker is not self.worker
+
+    def local_device(self, other: "Location") -> "torch.device | None":
+        """The device of `other` as the worker calls it; None: it is another process's.
+
+        The computer's memory, "cpu", is every process's.
+        """
+        is_theirs = isinstance(other, There) and other.worker is self.worker
+        return other.device if is_theirs or other.device.type == CPU else None
 
     def __str__(self) -> str:
         """ "xpu:0@worker"."""

@@ -7,7 +7,6 @@ that this process owns; components that are placed on its devices become proxies
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from ..devices import Device
 from ..log import LOGGER
@@ -18,24 +17,6 @@ from .worker import Worker
 
 _workers: dict[str, Worker] = {}
 """Those that could be started, by name."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """A device of a worker."""
-
-    worker: Worker
-    device: str
-    """As the worker's own torch calls it: "xpu:0"."""
-
-    @property
-    def type(self) -> str:
-        """The kind of the device, as `torch.device` has it."""
-        return self.device.partition(":")[0]
-
-    def __str__(self) -> str:
-        """ "xpu:0@worker"."""
-        return f"{self.device}@{self.worker.plan.name}"
 
 
 def start(environ: Mapping[str, str] = os.environ) -> None:
@@ -69,21 +50,19 @@ def devices() -> tuple[Device, ...]:
     return tuple(device for worker in _workers.values() for device in worker.devices)
 
 
-def place_of(name: str) -> Place:
-    """The place of a device that is named "xpu:0@worker". Raises `KeyError`."""
-    device, _, worker = name.partition("@")
-    return Place(_workers[worker], device)
+def find(name: str) -> Worker:
+    """The worker of this name. Raises `KeyError`."""
+    return _workers[name]
 
 
 __all__ = [
     "NotOnWorkerError",
     "Pending",
-    "Place",
     "Resident",
     "Worker",
     "WorkerError",
     "devices",
-    "place_of",
+    "find",
     "start",
     "started",
 ]

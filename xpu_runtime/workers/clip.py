@@ -5,11 +5,15 @@ Tokens, LoRAs, layers and hooks are the host's own matter; what they come to is 
 
 import functools
 import weakref
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from . import Place, Resident, served
+from ..placement.location import There
+from . import Resident, served
 from .errors import NotOnWorkerError
 from .wire import SentNetwork
+
+if TYPE_CHECKING:
+    import torch
 
 _COMPUTES = ("encode_from_tokens", "generate")
 
@@ -34,7 +38,7 @@ _PATCHED: weakref.WeakKeyDictionary[Any, dict[Any, Resident]] = weakref.WeakKeyD
 """By a patcher: what a worker keeps of it, by patches and device."""
 
 
-def on_worker(clip: Any, place: Place, offload: str) -> Any:
+def on_worker(clip: Any, place: There, offload: "torch.device | None") -> Any:
     """A proxy of `clip`, with all its attributes, whose encoding is the worker's."""
     clip = original(clip)
     return _wrapped(clip.clone(), clip, place, offload)
@@ -53,7 +57,7 @@ def _base_of(clip: Any) -> Any:
     return type(clip).__mro__[1]
 
 
-def _wrapped(clone: Any, like: Any, place: Place, offload: str) -> Any:
+def _wrapped(clone: Any, like: Any, place: There, offload: "torch.device | None") -> Any:
     network = vars(like)["cond_stage_model"]
     clone.__class__ = _proxy_class(type(clone))
     vars(clone)["cond_stage_model"] = network

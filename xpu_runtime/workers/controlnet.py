@@ -1,12 +1,16 @@
 """A ControlNet of the host whose network runs in a worker."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import host
-from . import Place, Resident, served
+from ..placement.location import There
+from . import Resident, served
 from .calls import Residents
 from .errors import NotOnWorkerError
 from .wire import SentNetwork
+
+if TYPE_CHECKING:
+    import torch
 
 # What the host's ControlNets read of their network without running it.
 _PLAIN = (bool, int, float, str, tuple, type(None))
@@ -47,7 +51,7 @@ class WorkerNetwork:
         return WorkerNetwork(self.__dict__["_control"], self.__dict__["_resident"])
 
 
-def on_worker(control: Any, place: Place, offload: str) -> Any:
+def on_worker(control: Any, place: There, offload: "torch.device | None") -> Any:
     """A copy of `control`, whose network runs in a worker. The network is sent now."""
     placed = control.copy()
     network = control.control_model_wrapped.model

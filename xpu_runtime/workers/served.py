@@ -1,13 +1,19 @@
 """What a worker is asked to do: functions that are sent by name, and what they keep."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import host, placement
+from ..devices import AUTO
 from ..placement.controlnet import CalledFromAnywhere
 
+if TYPE_CHECKING:
+    import torch
 
-def vae(original: Any, keeps_dtype: bool, device: str, offload: str) -> Any:
+
+def vae(
+    original: Any, keeps_dtype: bool, device: "torch.device", offload: "torch.device | None"
+) -> Any:
     """The VAE that `original` was in the host, under this process's memory management.
 
     It came without a patcher. `keeps_dtype`: somebody chose its dtype, and it stays.
@@ -21,7 +27,7 @@ def vae(original: Any, keeps_dtype: bool, device: str, offload: str) -> Any:
     host.note_dtypes(network)
     patcher = host.model_patcher_class()
     original.patcher = patcher(network, original.device, host.vae_offload_device())
-    return placement.place_vae(original, device, offload).result
+    return placement.place_vae(original, str(device), _request(offload)).result
 
 
 def text_encoder(network: Any) -> Any:
@@ -31,14 +37,19 @@ def text_encoder(network: Any) -> Any:
 
 
 def patched_text_encoder(
-    clip: Any, patches: Mapping[str, Any], identity: Any, options: Any, device: str, offload: str
+    clip: Any,
+    patches: Mapping[str, Any],
+    identity: Any,
+    options: Any,
+    device: "torch.device",
+    offload: "torch.device | None",
 ) -> Any:
     """`clip`'s twin with LoRAs and the like, on a device. `identity` is the patches' own."""
     twin = clip.clone()
     twin.patcher.patches = {name: list(rows) for name, rows in patches.items()}
     twin.patcher.patches_uuid = identity
     twin.patcher.model_options = options
-    return placement.place_clip(twin, device, offload).result
+    return placement.place_clip(twin, str(device), _request(offload)).result
 
 
 def encode(clip: Any, layer: int | None, method: str, tokens: Any, named: Any) -> Any:
@@ -52,16 +63,12 @@ def called(owner: Any, method: str, arguments: tuple[Any, ...], named: Mapping[s
     return getattr(owner, method)(*arguments, **named)
 
 
-def controlnet(network: Any, device: str, offload: str) -> Any:
+def controlnet(network: Any, device: "torch.device", offload: "torch.device | None") -> Any:
     """A patcher of a ControlNet's network, for `device`."""
-    import torch
-
-    place = torch.device(device)
-    kept = host.offload_device() if offload == "auto" else torch.device(offload)
     host.note_dtypes(network)
-    patcher = host.model_patcher_class()(network.eval(), place, kept)
+    patcher = host.model_patcher_class()(network.eval(), device, offload or host.offload_device())
     # As the host does for a ControlNet that computes in another dtype than its weights.
-    if host.manual_cast_dtype(network.dtype, place) is not None:
+    if host.manual_cast_dtype(network.dtype, device) is not None:
         patcher.force_cast_weights = True
     return patcher
 
@@ -75,3 +82,7 @@ def apply_controlnet(patcher: Any, arguments: tuple[Any, ...], named: Mapping[st
     """The answer of a ControlNet's network, on the CPU."""
     host.load(patcher)
     return CalledFromAnywhere(patcher.model, patcher.load_device)(*arguments, **named)
+
+
+def _request(device: "torch.device | None") -> str:
+    return AUTO if device is None else str(device)

@@ -2,13 +2,17 @@
 
 import copy
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import host
-from . import Place, Resident, served
+from ..placement.location import There
+from . import Resident, served
 from .calls import Residents
 from .errors import NotOnWorkerError
 from .wire import itself
+
+if TYPE_CHECKING:
+    import torch
 
 _COMPUTES = ("decode", "decode_tiled", "encode", "encode_tiled")
 
@@ -20,7 +24,7 @@ _STATE = "ipex_on_worker"
 _RESIDENTS = Residents()
 
 
-def on_worker(vae: Any, place: Place, offload: str) -> Any:
+def on_worker(vae: Any, place: There, offload: "torch.device | None") -> Any:
     """A proxy of `vae`, with all its attributes, whose encoding and decoding is the worker's.
 
     The weights are sent when they are first needed. `offload` is the worker's device for them
