@@ -17,7 +17,7 @@ REINSTALL = {
 
 
 @dataclass(frozen=True)
-class Decision:
+class DeviceDecision:
     """The device to start on."""
 
     device: str
@@ -29,7 +29,7 @@ class Decision:
     """COMFYUI_IPEX_DEVICE for the host."""
 
 
-def decide(request: str, hardware: Hardware, probe: TorchProbe) -> Decision:
+def decide(request: str, hardware: Hardware, probe: TorchProbe) -> DeviceDecision:
     """Forced > CUDA > XPU > CPU.
 
     Raises `SetupError` if `request` is no device name, or names one that is not here.
@@ -50,7 +50,7 @@ def decide(request: str, hardware: Hardware, probe: TorchProbe) -> Decision:
         reason = _why_no_gpu(hardware, probe)
     else:
         reason = f"the first of {', '.join(probe.devices)} by priority"
-    return Decision(device, reason, host_arguments(device), host_setting(request))
+    return DeviceDecision(device, reason, host_arguments(device), host_setting(request))
 
 
 def _why_absent(request: str, hardware: Hardware, probe: TorchProbe) -> str:

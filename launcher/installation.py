@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..xpu_runtime.hardware import detect
 from ..xpu_runtime.settings import read
-from .choice import Decision, decide
+from .choice import DeviceDecision, decide
 from .console import say
 from .environment import Environment
 from .errors import SetupError
@@ -28,7 +28,7 @@ class Installation:
     tree: HostTree
     base: Path | None
     """The host's base directory, or None when it is the tree itself."""
-    decision: Decision
+    decision: DeviceDecision
     workers: str = ""
     """COMFYUI_IPEX_WORKERS for the host."""
 

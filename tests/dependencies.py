@@ -133,7 +133,7 @@ def tried(resolution: str) -> bool:
     from comfyui_ipex.launcher.console import say
     from comfyui_ipex.launcher.demo import WEIGHTS_PACKAGE
     from comfyui_ipex.launcher.folders import user_cache
-    from comfyui_ipex.launcher.testing import EDGE_WEIGHTS, NCNN_WEIGHTS
+    from comfyui_ipex.tools.testing import EDGE_WEIGHTS, NCNN_WEIGHTS
 
     folder = user_cache() / "dependency-sets" / resolution
     host = [f"{name}=={metadata.version(name)}" for name in HOSTS_OWN]

@@ -166,7 +166,8 @@ stdenvNoCC.mkDerivation {
 
     mkdir -p $out/bin $out/share/comfyui-ipex
     ln -s ${description} $out/share/comfyui-ipex/bundle.json
-    install -m 644 ${./start.py} $out/share/comfyui-ipex/start.py
+    install -m 644 ${../start/start.py} $out/share/comfyui-ipex/start.py
+    install -D -m 644 ${../start/bundle.py} $out/share/comfyui-ipex/nix/start/bundle.py
     for name in comfyui-ipex comfyui-cuda comfyui-xpu; do
       makeWrapper ${python313}/bin/python3 $out/bin/$name \
         --prefix LD_LIBRARY_PATH : ${addDriverRunpath.driverLink}/lib \

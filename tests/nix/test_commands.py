@@ -6,18 +6,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from comfyui_ipex.launcher.bundle import (
+from comfyui_ipex.launcher.errors import SetupError
+from comfyui_ipex.nix.start.bundle import (
     Backend,
     Bundle,
-    Choice,
-    choose,
+    BundleStart,
+    choose_backend,
     command_line,
     demanded,
     finds_libcuda,
     read_bundle,
     worker_setting,
 )
-from comfyui_ipex.launcher.errors import SetupError
 from comfyui_ipex.xpu_runtime import hardware
 from comfyui_ipex.xpu_runtime.priority import DeviceConflictError, HostArguments
 from comfyui_ipex.xpu_runtime.worker_plan import WorkerPlan, asked_for
@@ -66,12 +66,12 @@ def chosen(
     setting: str = "auto",
     allowed: bool = True,
     hidden: bool = False,
-) -> Choice:
+) -> BundleStart:
     """What a command chooses on a machine."""
     seen = hardware.detect(root, lambda _: allowed)
     libcuda = finds_libcuda({"LD_LIBRARY_PATH": f"/{DRIVER}"}, root)
     demand = demanded(command, setting, given)
-    return choose(bundle(backends), demand, seen, libcuda, hidden)
+    return choose_backend(bundle(backends), demand, seen, libcuda, hidden)
 
 
 NVIDIA_MACHINE = {"nvidia": True, "libcuda": True}
@@ -194,7 +194,7 @@ def host(tmp_path: Path) -> Path:
     return tmp_path / "host"
 
 
-def line(host: Path, choice: Choice, argv: Sequence[str], home: Path) -> list[str]:
+def line(host: Path, choice: BundleStart, argv: Sequence[str], home: Path) -> list[str]:
     """The command that a choice leads to."""
     return command_line(bundle(BOTH, host), choice, argv, {"COMFYUI_IPEX_HOME": str(home)})
 
@@ -203,7 +203,7 @@ def test_the_host_gets_folders_that_can_be_written_and_the_bundles_packs(
     host: Path, tmp_path: Path
 ) -> None:
     home = tmp_path / "home"
-    found = line(host, Choice("xpu", "xpu", ""), ["--port", "9000"], home)
+    found = line(host, BundleStart("xpu", "xpu", ""), ["--port", "9000"], home)
     assert found == [
         XPU.python,
         str(host / "main.py"),
@@ -222,20 +222,20 @@ def test_the_host_gets_folders_that_can_be_written_and_the_bundles_packs(
 def test_the_choice_becomes_the_hosts_own_arguments(
     host: Path, tmp_path: Path, device: str, flags: list[str]
 ) -> None:
-    found = line(host, Choice("cuda", device, ""), [], tmp_path / "home")
+    found = line(host, BundleStart("cuda", device, ""), [], tmp_path / "home")
     assert found[found.index("/paths.json") + 1 :] == flags
 
 
 def test_what_the_user_gives_is_not_given_twice(host: Path, tmp_path: Path) -> None:
     given = [f"--base-directory={tmp_path / 'mine'}", "--database-url=sqlite://", "--cpu"]
-    found = line(host, Choice("cuda", "cpu", ""), given, tmp_path / "home")
+    found = line(host, BundleStart("cuda", "cpu", ""), given, tmp_path / "home")
     assert found[2:] == ["--extra-model-paths-config", "/paths.json", *given]
     assert (tmp_path / "mine" / "models" / "vae").is_dir()
     assert not (tmp_path / "home").exists()
 
 
 def test_help_makes_no_folders(host: Path, tmp_path: Path) -> None:
-    found = line(host, Choice("cuda", "cpu", ""), ["--help"], tmp_path / "home")
+    found = line(host, BundleStart("cuda", "cpu", ""), ["--help"], tmp_path / "home")
     assert found[2:] == ["--help"]
     assert not (tmp_path / "home").exists()
 
@@ -244,7 +244,7 @@ def test_a_second_copy_of_a_pack_is_told(
     host: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "home" / "custom_nodes" / "comfyui-ipex").mkdir(parents=True)
-    line(host, Choice("xpu", "xpu", ""), [], tmp_path / "home")
+    line(host, BundleStart("xpu", "xpu", ""), [], tmp_path / "home")
     assert "is loaded beside the bundle's own" in capsys.readouterr().err
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from comfyui_ipex.launcher import benchmark, cli
-from comfyui_ipex.launcher.choice import Decision
+from comfyui_ipex.launcher.choice import DeviceDecision
 from comfyui_ipex.launcher.environment import Environment
 from comfyui_ipex.launcher.hosts import HostTree
 from comfyui_ipex.launcher.installation import Installation
@@ -20,7 +20,7 @@ from comfyui_ipex.launcher.installation import Installation
 def installation(tmp_path: Path) -> Installation:
     """A host that is set up."""
     tree = HostTree(tmp_path / "tree", "0.3.47", "0.3.47", "a test", False)
-    decision = Decision("xpu:0", "a test", (), "xpu:0")
+    decision = DeviceDecision("xpu:0", "a test", (), "xpu:0")
     return Installation(Environment(tmp_path / "venv"), tree, None, decision)
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 from comfyui_ipex import nodes
-from comfyui_ipex.docs import generate
+from comfyui_ipex.tools import generate
 from conftest import REPOSITORY
 
-AGAIN = "run .venv/bin/python docs/generate.py and commit what it writes"
+AGAIN = "run .venv/bin/python tools/generate.py and commit what it writes"
 
 PANEL = (REPOSITORY / "web" / "report_panel.js").read_text(encoding="utf-8")
 

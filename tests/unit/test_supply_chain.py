@@ -11,7 +11,7 @@ from pathlib import Path
 
 import dependencies
 import pytest
-from comfyui_ipex.launcher import archive
+from comfyui_ipex.tools import archive
 from conftest import REPOSITORY
 
 EXACT = re.compile(r"[A-Za-z0-9._-]+==[0-9][0-9A-Za-z.]*")
@@ -65,15 +65,15 @@ def test_two_archives_of_a_commit_are_the_same_bytes(
 ) -> None:
     monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
     first = committed(tmp_path / "first")
-    made = archive.archive("HEAD", first)
+    made = archive.archive_commit("HEAD", first)
     time.sleep(1.1)  # the time now must not matter
     clone = tmp_path / "clone"
     subprocess.run(["git", "clone", "-q", str(first), str(clone)], check=True)
     (clone / "untracked.txt").write_text("not in it", encoding="utf-8")
-    assert archive.archive("HEAD", clone) == made
+    assert archive.archive_commit("HEAD", clone) == made
     with tarfile.open(fileobj=BytesIO(made)) as opened:
         names = opened.getnames()
     assert "comfyui-ipex/nodes/one.py" in names
     assert not [name for name in names if "untracked" in name]
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
-    assert archive.archive("HEAD", clone)[4:8] == (1_700_000_000).to_bytes(4, "little")
+    assert archive.archive_commit("HEAD", clone)[4:8] == (1_700_000_000).to_bytes(4, "little")

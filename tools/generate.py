@@ -1,7 +1,7 @@
 """Writes what follows from the code: English and other locales, and tables of README.md.
 
-`.venv/bin/python docs/generate.py` writes; tests compare. Translations are a table, English text to
-text, in docs/translations/<language>.json: a text that is missing there is an error that names it.
+`.venv/bin/python tools/generate.py` writes; tests compare. Translations are a table from English
+texts in docs/translations/<language>.json: a text that is missing there is an error that names it.
 """
 
 import json
@@ -133,7 +133,7 @@ def locale_files() -> dict[Path, str]:
         if wanting:
             raise MissingTranslationError(
                 f"docs/translations/{language}.json lacks these texts. Add each with its "
-                f"translation, then run docs/generate.py again:\n{as_json(wanting)}"
+                f"translation, then run tools/generate.py again:\n{as_json(wanting)}"
             )
         for name, content in original.items():
             found[LOCALES / language / name] = as_json(translated(content, table))

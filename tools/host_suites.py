@@ -12,19 +12,19 @@ import shlex
 import shutil
 import subprocess
 import sys
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .commands import run
-from .console import say, step, warn
-from .environment import Environment
-from .folders import REPOSITORY, child_environment, exclusive, user_cache
-from .hosts import HostTree
-from .installation import EXTENSION_NAME, link_extension
-from .outcomes import Outcomes, describe, imperfect, read_junit, worse
-from .releases import REFERENCE, RELEASES
-from .server import free_port
+from ..launcher.commands import run
+from ..launcher.console import say, step, warn
+from ..launcher.environment import Environment
+from ..launcher.folders import REPOSITORY, child_environment, exclusive, user_cache
+from ..launcher.hosts import HostTree
+from ..launcher.installation import EXTENSION_NAME, link_extension
+from ..launcher.releases import REFERENCE, RELEASES
+from ..launcher.server import free_port
 
 PROBES = REPOSITORY / "tests" / "host" / "probes"
 
@@ -39,8 +39,15 @@ EMULATOR = ("-m", "xpu_emulator", "--device", "a770", "--")
 FINISHED = (0, 1)
 
 
+Outcomes = dict[str, str]
+"""Test -> "passed", "skipped" or "failed"."""
+
+# From worst to best. A test is absent when its module could not be imported, for example.
+RANKS = ("absent", "failed", "skipped", "passed")
+
+
 @dataclass(frozen=True)
-class Suite:
+class HostSuite:
     """A part of ComfyUI's own tests."""
 
     name: str
@@ -51,8 +58,8 @@ class Suite:
 
 
 SUITES = (
-    Suite("tests-unit", ("tests-unit",), serves=False),
-    Suite(
+    HostSuite("tests-unit", ("tests-unit",), serves=False),
+    HostSuite(
         "execution",
         (
             "tests/inference/test_execution.py",
@@ -65,7 +72,7 @@ SUITES = (
 
 
 @dataclass(frozen=True)
-class Stage:
+class SuiteStage:
     """Where suites run: a copy of the host's tree, for the tests write into theirs."""
 
     folder: Path
@@ -110,7 +117,7 @@ class Stage:
         shim.write_text(f'#!/bin/sh\nexec {" ".join(words)} >"{log}/server-$$.log" 2>&1\n')
         shim.chmod(0o755)
 
-    def command(self, suite: Suite, extended: bool) -> list[str]:
+    def command(self, suite: HostSuite, extended: bool) -> list[str]:
         """How pytest is started for a suite."""
         paths = [path for path in suite.paths if (self.copy / path).exists()]
         plugins = ["-p", "no:cacheprovider", "-p", "host_suite_plugin"]
@@ -145,7 +152,7 @@ class Stage:
             "HF_HUB_OFFLINE": "1",
         }
 
-    def run(self, suite: Suite, extended: bool) -> Outcomes:
+    def run_suite(self, suite: HostSuite, extended: bool) -> Outcomes:
         """Run a suite and return its outcomes; none if pytest did not come to its end."""
         self.prepare(extended)
         with_or_without = "with" if extended else "without"
@@ -162,10 +169,10 @@ class Stage:
                 check=False,
             )
         outcomes = read_junit(self.report) if done.returncode in FINISHED else {}
-        say(f"   {describe(outcomes)}")
+        say(f"   {describe_outcomes(outcomes)}")
         return outcomes
 
-    def loaded(self, suite: Suite) -> bool:
+    def loaded(self, suite: HostSuite) -> bool:
         """True if each process of the last run that holds the host says that it loaded us."""
         logs = list(self.folder.glob("server-*.log" if suite.serves else "pytest.log"))
         devices = "xpu:0" if self.emulated else "no Intel GPU"
@@ -173,9 +180,54 @@ class Stage:
         return bool(logs) and all(line.search(log.read_text(errors="replace")) for log in logs)
 
 
-def check(stage: Stage, suite: Suite) -> bool:
+def read_junit(report: Path) -> Outcomes:
+    """The outcomes in a report that pytest's --junitxml wrote; none if there is no report.
+
+    A test with several entries (its clean-up failed, too) has the worst of them.
+    """
+    found: Outcomes = {}
+    if not report.exists():
+        return found
+    for case in ElementTree.parse(report).iter("testcase"):
+        name = f"{case.get('classname')}::{case.get('name')}"
+        outcome = "passed"
+        if case.find("skipped") is not None:
+            outcome = "skipped"
+        if case.find("failure") is not None or case.find("error") is not None:
+            outcome = "failed"
+        found[name] = min(found.get(name, outcome), outcome, key=RANKS.index)
+    return found
+
+
+def imperfect(outcomes: Outcomes) -> list[str]:
+    """The tests that did not pass."""
+    return [name for name, outcome in outcomes.items() if outcome != "passed"]
+
+
+def worse(seen: Mapping[str, str], expected: Mapping[str, str]) -> dict[str, str]:
+    """The tests that went worse than `expected`, each with how: "passed -> failed".
+
+    A test that only the first run knows is expected to pass: it may stand for a module whose
+    import failed, and then the tests of that module are absent.
+    """
+    found = {}
+    for name in {**expected, **seen}:
+        now, then = seen.get(name, "absent"), expected.get(name, "passed")
+        if RANKS.index(now) < RANKS.index(then):
+            found[name] = f"{then} -> {now}"
+    return found
+
+
+def describe_outcomes(outcomes: Outcomes) -> str:
+    """How many tests had which outcome: "158 passed, 2 failed"."""
+    values = list(outcomes.values())
+    counts = [(values.count(outcome), outcome) for outcome in reversed(RANKS)]
+    return ", ".join(f"{count} {outcome}" for count, outcome in counts if count) or "no test ran"
+
+
+def check_suite(stage: SuiteStage, suite: HostSuite) -> bool:
     """True if no test of a suite goes worse with the extension; says what does."""
-    extended = stage.run(suite, extended=True)
+    extended = stage.run_suite(suite, extended=True)
     if "passed" not in extended.values():
         warn(f"No test of {suite.name} passed. See {stage.folder}")
         return False
@@ -184,13 +236,13 @@ def check(stage: Stage, suite: Suite) -> bool:
         return False
     if not imperfect(extended):
         return True
-    bare = stage.run(suite, extended=False)
+    bare = stage.run_suite(suite, extended=False)
     found = worse(extended, bare)
     if found:
         # Some of ComfyUI's tests measure time: what only a busy machine failed passes now.
         for name, how in found.items():
             say(f"   {name}: {how}; once more:")
-        found = confirmed(found, worse(stage.run(suite, extended=True), bare))
+        found = confirmed(found, worse(stage.run_suite(suite, extended=True), bare))
     for name, how in found.items():
         warn(f"{name}: {how} with {stage.ours}. See {stage.folder}")
     return not found
@@ -201,7 +253,7 @@ def confirmed(first: Mapping[str, str], second: Mapping[str, str]) -> dict[str, 
     return {name: how for name, how in second.items() if name in first}
 
 
-def parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     """The arguments after `./test --host-suites`."""
     made = argparse.ArgumentParser(
         prog="./test --host-suites",
@@ -217,10 +269,10 @@ def parser() -> argparse.ArgumentParser:
 def run_suites(environment: Environment, tree: HostTree, arguments: argparse.Namespace) -> int:
     """Run the chosen suites on `tree`; returns the exit status."""
     say(tree.describe())
-    wanted: Sequence[Suite] = [s for s in SUITES if arguments.suite in (None, s.name)]
+    wanted: Sequence[HostSuite] = [s for s in SUITES if arguments.suite in (None, s.name)]
     name = f"{tree.version}-patched" if arguments.patched else tree.version
     folder = user_cache() / "host-suites" / name
     with exclusive(folder.with_name(folder.name + ".lock")):
-        stage = Stage(folder, tree, environment.python, arguments.emulated, arguments.patched)
-        good = [check(stage, suite) for suite in wanted]
+        stage = SuiteStage(folder, tree, environment.python, arguments.emulated, arguments.patched)
+        good = [check_suite(stage, suite) for suite in wanted]
     return 0 if all(good) else 1

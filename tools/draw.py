@@ -1,4 +1,4 @@
-"""Draws the registry's icon and banner: `.venv/bin/python docs/pictures/draw.py`.
+"""Draws the registry's icon and banner: `.venv/bin/python tools/draw.py`.
 
 Squares are tiles of a picture; the bright ones have been enlarged already.
 """
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-FOLDER = Path(__file__).resolve().parent
+FOLDER = Path(__file__).resolve().parent.parent / "docs" / "pictures"
 
 ICON = (400, 400)
 

@@ -1,6 +1,6 @@
 """The source archive of a release: the files of a commit, the same bytes whenever it is made.
 
-usage: python3 launcher/archive.py FILE.tar.gz [COMMIT]
+usage: python3 tools/archive.py FILE.tar.gz [COMMIT]
 Files bear the commit's time, the archive itself that or SOURCE_DATE_EPOCH.
 """
 
@@ -15,7 +15,7 @@ NAME = "comfyui-ipex"
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
-def archive(commit: str = "HEAD", repository: Path = REPOSITORY) -> bytes:
+def archive_commit(commit: str = "HEAD", repository: Path = REPOSITORY) -> bytes:
     """The gzipped tar of the files of `commit`. Raises `subprocess.CalledProcessError`."""
     wanted = ("archive", "--format=tar", f"--prefix={NAME}/", commit)
     shown = ("show", "--no-patch", "--format=%ct", commit)
@@ -28,4 +28,4 @@ def archive(commit: str = "HEAD", repository: Path = REPOSITORY) -> bytes:
 
 
 if __name__ == "__main__":
-    Path(sys.argv[1]).write_bytes(archive(*sys.argv[2:3]))
+    Path(sys.argv[1]).write_bytes(archive_commit(*sys.argv[2:3]))

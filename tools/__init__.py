@@ -1,0 +1,1 @@
+"""What the project's developers run, and no user: tests, generated files, comparisons, releases."""
