@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...nodes.preprocess import catalogue, loaded, optimizing, preprocessor
+from ...nodes import optimizing
+from ...nodes.preprocess import catalogue, preprocessor
 from ...nodes.preprocess.controlnet_aux import network_class
 from ...nodes.preprocess.method import Batch
 from ...xpu_runtime.optimizing import Wishes
 from ...xpu_runtime.optimizing.wishes import FULL
+from ...xpu_runtime.placement import Here
 from ..case import NO_DTYPE, Case, Place, Side, Trial
 from .upscale_networks import pictures
 
@@ -187,17 +189,17 @@ def _node(name: str, size: tuple[int, int], place: Place, compiled: bool = False
     expected = reference()
     if float(expected.std()) < 0.01:
         raise RuntimeError(f"{name}: the detector's hints are flat, so nothing is compared.")
-    ours = preprocessor.holding(
-        preprocessor.Preprocessor(ready.method, place.device, "auto", ready.find)
+    ours = preprocessor.hold_network(
+        preprocessor.Preprocessor(ready.method, Here(place.device), "auto", ready.find)
     )
     said = {}
     if compiled:
-        ours, report = optimizing.optimized(ours, Wishes(compile=FULL))
+        ours, report = optimizing.optimize_preprocessor(ours, Wishes(compile=FULL))
         said = {"report": " / ".join(report.split("\n"))}
-    options = preprocessor.defaults(ready.method)
+    options = preprocessor.default_options(ready.method)
 
     def run() -> Any:
-        return preprocessor.apply(ours, ready.images, preprocessor.Wishes(), options).pictures
+        return preprocessor.apply(ours, ready.images, preprocessor.HintSize(), options).pictures
 
     return Trial(
         Side("ours", run),
@@ -236,14 +238,16 @@ def _weights_read(run: Callable[[], Any]) -> int:
 
 def _alone(name: str, size: tuple[int, int], place: Place) -> Trial:
     ready = _ready(name, size)
-    options = preprocessor.defaults(ready.method)
-    known = loaded.network_of(ready.method, options, place.device, "auto", ready.find)
-    dtype = loaded.settle(known, ready.method, options)
-    known.module.to(place.device)
-    layout = known.network.layout(place.device)
+    options = preprocessor.default_options(ready.method)
+    spec = preprocessor.PreprocessorSpec(ready.method, place.device, "auto", ready.find)
+    network = preprocessor.network_of(spec, options)
+    assert network is not None
+    dtype = network.settle()
+    network.module.to(place.device)
+    layout = network.traits.layout(place.device)
     batch = Batch(ready.images.to(place.device).movedim(-1, 1).contiguous(memory_format=layout))
     return Trial(
-        Side("method", lambda: ready.method.make_hint(known.module, batch, options)),
+        Side("method", lambda: ready.method.make_hint(network.module, batch, options)),
         facts=lambda: {"dtype": str(dtype).removeprefix("torch.")},
-        keep=(ready, known),
+        keep=(ready, network),
     )

@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 
-from ...nodes.upscale import upscaler, upscaling
+from ...inference import precision
+from ...nodes.upscale import model as models
+from ...nodes.upscale import upscaling
 from ...nodes.upscale.plan import PLANNED
-from ...xpu_runtime.managed_model import resident
 from ..case import NO_DTYPE, Case, Place, Side, Trial
 from .upscale_networks import descriptor, pictures
 
@@ -87,13 +88,13 @@ def _upscaling(name: str, place: Place) -> Trial:
     reference = untiled(descriptor(architecture), images, place.device) if can_be_whole else None
     theirs = host_call(descriptor(architecture), images, place.device)
     model = descriptor(architecture)
-    known = upscaler.prepare(model, place.device, "auto")
+    network = models.manage(model, place.device, "auto")
 
     def facts() -> dict[str, Any]:
-        with resident(known.patcher, 0):
-            plan = upscaling.planned(model, known, images, PLANNED, None)
+        with models.loaded(model):
+            plan = upscaling.plan_run(model, network, images, PLANNED, None)
         found = {
-            "dtype": upscaler.precision.name_of(known.dtype or torch.float32),
+            "dtype": precision.name_of(network.settle()),
             "predicted MiB": round(plan.cost.peak / (1 << 20), 1),
             "plan": plan.text,
         }
@@ -102,7 +103,7 @@ def _upscaling(name: str, place: Place) -> Trial:
         return found
 
     return Trial(
-        Side("ours", lambda: upscaling.upscale(model, images, upscaling.Size(), PLANNED)),
+        Side("ours", lambda: upscaling.upscale(model, images, upscaling.ResultSize(), PLANNED)),
         Side("ComfyUI's node", theirs),
         expected=None if reference is None else lambda: reference,
         differ=largest,

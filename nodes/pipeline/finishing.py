@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from ...xpu_runtime.workers import Pending, Worker
+from ...xpu_runtime.workers import Pending, Resident, Worker
 from ...xpu_runtime.workers import vae as vae_proxies
-from ..upscale import elsewhere, upscaling
+from ..upscale import placing, upscaling
 from ..upscale.plan import PLANNED
 
 
@@ -88,7 +88,10 @@ class Finishing:
 def finishing(vae: Any, upscale_model: Any = None) -> Finishing:
     """Decode with `vae`, then enlarge if there is a model; both may be proxies of a worker."""
     decoder = vae_proxies.resident_of(vae)
-    enlarger = None if upscale_model is None else elsewhere.resident_of(upscale_model)
+    enlarger = None
+    if upscale_model is not None:
+        handle = placing.locate(upscale_model)[1]
+        enlarger = handle if isinstance(handle, Resident) else None
     theirs = [_worker_of(one) for one in (decoder, enlarger)]
     names = tuple(dict.fromkeys(one.plan.name for one in theirs if one is not None))
     text = f"Decoded {_where(theirs[0])}"
@@ -127,7 +130,7 @@ def decoded(vae: Any, latents: Tensor) -> Tensor:
 
 def enlarged(upscale_model: Any, pictures: Tensor) -> Tensor:
     """The pictures in the model's own scale, as Upscale Image (IPEX) gives them."""
-    return upscaling.upscale(upscale_model, pictures, upscaling.Size(), PLANNED)
+    return upscaling.enlarge(upscale_model, pictures, upscaling.ResultSize(), PLANNED)
 
 
 def finished(vae: Any, upscale_model: Any, latents: Tensor) -> Tensor:

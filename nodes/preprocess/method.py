@@ -102,7 +102,10 @@ class Hint:
     size, coordinates from 0 to 1 relative to the batch's (padded) pictures."""
 
 
-MakeHint = Callable[["nn.Module | None", Batch, Mapping[str, Any]], Hint]
+Options = Mapping[str, Any]
+"""The settings of a method, by the names of its `Option`s."""
+
+MakeHint = Callable[["nn.Module | None", Batch, Options], Hint]
 """(network on the device, or None; pictures; options by name) -> hint. No error is swallowed,
 and nothing moves to another device but small results (points, segments)."""
 
@@ -132,7 +135,7 @@ class Method:
     aliases: tuple[str, ...] = ()
     """Other names under which people search for it: the best-known pack's node ids."""
 
-    def network(self, options: Mapping[str, Any]) -> NetworkSpec | None:
+    def network(self, options: Options) -> NetworkSpec | None:
         """The network for these options."""
         if not self.networks:
             return None

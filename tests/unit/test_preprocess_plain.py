@@ -13,7 +13,7 @@ from comfyui_ipex.nodes.preprocess.blur import kernel, mirror
 from comfyui_ipex.nodes.preprocess.catalogue import METHODS
 from comfyui_ipex.nodes.preprocess.method import Batch
 from comfyui_ipex.nodes.preprocess.plain import lines, opencv
-from comfyui_ipex.nodes.preprocess.preprocessor import defaults
+from comfyui_ipex.nodes.preprocess.preprocessor import default_options
 from torch import Tensor
 from xpu_emulator import DeviceSpec, EmulatedXpu
 from xpu_emulator.profiles import A770
@@ -69,7 +69,7 @@ def photo(height: int = 192, width: int = 256) -> Tensor:
 def computed(name: str, images: Tensor, device: str = "cpu", **options: Any) -> Tensor:
     method = METHODS[name]
     batch = Batch(images.movedim(-1, 1).to(device))
-    return method.make_hint(None, batch, defaults(method) | options).pictures
+    return method.make_hint(None, batch, default_options(method) | options).pictures
 
 
 def expected(reference: Callable[..., Any], images: Tensor, **options: Any) -> Tensor:
@@ -84,7 +84,7 @@ def test_what_the_reference_computes_in_whole_numbers_is_the_same_bit_for_bit(
 ) -> None:
     images = photo()
     found = computed(name, images, **options)
-    wanted = expected(reference, images, **defaults(METHODS[name]) | options)
+    wanted = expected(reference, images, **default_options(METHODS[name]) | options)
     assert wanted.std() > 0.01, "the reference is flat: every difference would hide"
     assert torch.equal((found * 255).round(), (wanted * 255).round())
 
@@ -95,7 +95,7 @@ def test_what_the_reference_cuts_to_8_bits_is_within_one_of_255(
 ) -> None:
     images = photo()
     found = computed(name, images, **options)
-    wanted = expected(reference, images, **defaults(METHODS[name]) | options)
+    wanted = expected(reference, images, **default_options(METHODS[name]) | options)
     assert wanted.std() > 0.01, "the reference is flat: every difference would hide"
     assert (found - wanted).abs().max() <= LEVEL
 
@@ -124,7 +124,7 @@ def test_small_and_odd_pictures_are_no_special_case(shape: tuple[int, int], way:
     rows = [("Canny", references.canny), ("Binary", references.binary)]
     for name, reference in rows:
         found = computed(name, images)
-        wanted = expected(reference, images, **defaults(METHODS[name]))
+        wanted = expected(reference, images, **default_options(METHODS[name]))
         assert torch.equal(found, wanted), name
     for name, method in METHODS.items():
         if not method.networks and not method.takes_mask:

@@ -117,7 +117,9 @@ def test_a_single_frame_that_is_tried_again_takes_nothing_from_those_that_are_fi
 def test_other_errors_are_raised_and_no_picture_is_made_of_them(emulated_xpu: Make) -> None:
     emulated_xpu([DeviceSpec(A770)])
     with torch.inference_mode(), pytest.raises(RuntimeError, match=r"device|type"):
-        hinted(PictureTask(call_of(Edges(), XPU, (60, 60)), 2, pictures(2)))  # it is still on the CPU
+        hinted(
+            PictureTask(call_of(Edges(), XPU, (60, 60)), 2, pictures(2))
+        )  # it is still on the CPU
 
 
 def test_a_hint_that_was_drawn_on_the_cpu_is_taken_from_there(emulated_xpu: Make) -> None:
@@ -205,9 +207,7 @@ def test_a_method_that_looks_at_its_result_is_costed_up_to_there() -> None:
     method = Method("Looking", "Looking", "lines", "For tests.", looking, multiple_of=8)
     network = Edges()
     plain, seen = (
-        dry_costs(
-            call_of(network, XPU, (60, 60), method=one), meta_copy(network), images, None
-        )
+        dry_costs(call_of(network, XPU, (60, 60), method=one), meta_copy(network), images, None)
         for one, images in ((EDGES, pictures(1)), (method, pictures(1)))
     )
     assert plain is not None

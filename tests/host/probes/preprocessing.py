@@ -44,7 +44,8 @@ def part(name: str) -> Any:
 
 
 classes = part("nodes.preprocess.classes")
-loaded = part("nodes.preprocess.loaded")
+cache = part("inference.cache")
+location = part("xpu_runtime.placement.location")
 method = part("nodes.preprocess.method")
 preprocessor = part("nodes.preprocess.preprocessor")
 
@@ -64,9 +65,13 @@ def find(file: Any) -> Path:
 
 def ready(what: Any, device: str = "xpu:0", precision: str = "fp32") -> Any:
     """A PREPROCESSOR with its network."""
-    return preprocessor.holding(
-        preprocessor.Preprocessor(what, torch.device(device), precision, find)
-    )
+    where = location.Here(torch.device(device))
+    return preprocessor.hold_network(preprocessor.Preprocessor(what, where, precision, find))
+
+
+def network(what: Any) -> Any:
+    """The network of a PREPROCESSOR."""
+    return what.network.value
 
 
 def pictures(count: int = 3, side: int = 60) -> torch.Tensor:
@@ -115,16 +120,16 @@ def weights_are_read_once() -> dict[str, Any]:
 
 def old_networks_are_let_go() -> dict[str, Any]:
     """Networks that nobody holds, beyond what is kept."""
-    loaded.KEPT_BYTES, before = 10 * MIB, loaded.KEPT_BYTES
+    cache.HELD_BYTES, before = 10 * MIB, cache.HELD_BYTES
     on_cards = 0
     try:
         for index in range(4):
             apply(ready(toy(f"Kept{index}")), pictures(1))
             on_cards = max(on_cards, on_card())
     finally:
-        loaded.KEPT_BYTES = before
+        cache.HELD_BYTES = before
     gc.collect()
-    names = len(loaded._LOADED)
+    names = len(cache.NETWORKS)
     mm.unload_all_models()
     return {"kept": names, "left": on_card(), "on the card": on_cards < 12 * MIB}
 
@@ -137,7 +142,7 @@ def an_error_or_an_interrupt_leaves_nothing_on_the_card() -> dict[str, Any]:
 
     what = ready(toy("Error"))
     wanted = apply(what, pictures())
-    hook = what.network.module.register_forward_hook(fail)
+    hook = network(what).module.register_forward_hook(fail)
     left: dict[str, Any] = {}
     with contextlib.suppress(InjectedError):
         apply(what, pictures())
@@ -194,22 +199,22 @@ def a_card_with_little_memory_gives_the_same_pictures() -> dict[str, Any]:
 def half_precision_is_checked_once() -> dict[str, Any]:
     """By precision auto, for the same file and card; a network that it breaks keeps fp32."""
     precision = part("inference.precision")
-    precision._CHECKS.clear()
+    precision.CHECKS.clear()
     good, bad = ready(toy("Half"), precision="auto"), ready(toy("Loud", 1e6), precision="auto")
     wanted = apply(ready(good.method), pictures())
     found = apply(good, pictures())
-    checks = len(precision._CHECKS)
+    checks = len(precision.CHECKS)
     apply(ready(good.method, precision="auto"), pictures())
     apply(bad, pictures())
     asked = apply(ready(good.method, precision="bf16"), pictures())
     mm.unload_all_models()
     return {
         "left": on_card(),
-        "dtype": str(good.network.dtype),
+        "dtype": str(network(good).dtype),
         "close": float((found - wanted).abs().max()) <= 2 / 255,
         "differs": not torch.equal(found, wanted),
-        "checks": [checks, len(precision._CHECKS)],
-        "broken": str(bad.network.dtype),
+        "checks": [checks, len(precision.CHECKS)],
+        "broken": str(network(bad).dtype),
         "bf16": float((asked - wanted).abs().max()) <= 8 / 255,
     }
 
@@ -239,14 +244,14 @@ def what_finds_nothing_is_compared_by_what_its_network_says() -> dict[str, Any]:
         apply(one, pictures(1))
     mm.unload_all_models()
     called = {"good": good, "bad": bad, "called otherwise": other}
-    return {name: str(one.network.dtype) for name, one in called.items()}
+    return {name: str(network(one).dtype) for name, one in called.items()}
 
 
 def a_network_that_cannot_run_dry_is_measured() -> dict[str, Any]:
     """It looks at its pictures before its weights are used."""
     what = ready(toy("Looks", looks=True))
     seen: list[int] = []
-    what.network.module.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    network(what).module.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
     found = apply(what, pictures(9))
     wanted = apply(ready(what.method, "cpu"), pictures(9))
     mm.unload_all_models()

@@ -46,9 +46,9 @@ CHANCE = random.Random(12)
 """Always the same soak."""
 
 
-def kept() -> ModuleType:
-    """The module that keeps preprocessors' networks for the next run, as the host loaded it."""
-    name = next(name for name in sys.modules if name.endswith(".nodes.preprocess.loaded"))
+def cache() -> ModuleType:
+    """The module that holds networks for the next run, as the host loaded it."""
+    name = next(name for name in sys.modules if name.endswith(".inference.cache"))
     return sys.modules[name]
 
 
@@ -58,7 +58,7 @@ def look() -> dict[str, float]:
     Networks that are kept on purpose are let go too: there are more of them the longer it goes on,
     up to their limit, since each is kept for each device that it was used on.
     """
-    kept().forget()
+    cache().NETWORKS.release()
     mm.unload_all_models()
     gc.collect()
     mm.soft_empty_cache()

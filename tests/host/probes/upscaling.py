@@ -114,8 +114,8 @@ def an_error_takes_the_model_off_the_card() -> dict[str, Any]:
 def an_interrupt_ends_the_search_for_the_halo() -> dict[str, Any]:
     """The user stops Upscale Model Info while a test picture is computed."""
     model = load()
-    name = next(name for name in sys.modules if name.endswith(".nodes.upscale.upscaler"))
-    known = sys.modules[name]._HALOS
+    name = next(name for name in sys.modules if name.endswith(".nodes.upscale.model"))
+    known = sys.modules[name].HALOS
     known.clear()
     pictures = []
 
