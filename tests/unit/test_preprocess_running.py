@@ -51,7 +51,7 @@ def test_progress_is_told_and_an_interrupt_ends_the_run_between_chunks() -> None
             raise StopError
 
     network = Edges()
-    ui = Ui(lambda *now: told.append(now), stop)
+    ui = Ui(lambda done, total: told.append((done // 3600, total // 3600)), stop)
     with torch.inference_mode(), pytest.raises(StopError):
         hinted(PictureTask(call_of(network, CPU, (60, 60)), 2, pictures(8)), ui)
     assert told == [(2, 8), (4, 8)]

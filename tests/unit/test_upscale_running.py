@@ -131,7 +131,7 @@ def test_progress_ends_at_the_total_and_an_interrupt_ends_the_run() -> None:
     told: list[tuple[int, int]] = []
     upscaled(TileTask(network_of(model), plan, images), Ui(lambda *now: told.append(now)))
     assert len(told) == len(plan.tiles)
-    assert told[-1][0] == told[-1][1] == 64 * 64
+    assert told[-1][0] == told[-1][1] == 256 * 256
 
     class StopError(Exception):
         pass
