@@ -6,7 +6,7 @@ from pathlib import Path
 
 from conftest import REPOSITORY
 
-PACKAGES = ("xpu_runtime", "inference", "batch", "nodes", "launcher", "benchmarks")
+PACKAGES = ("xpu_runtime", "inference", "batch", "nodes", "launcher", "tools", "benchmarks")
 
 
 def test_mypy_is_content(tmp_path: Path) -> None:
