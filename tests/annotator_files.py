@@ -15,7 +15,7 @@ import pose_programs
 import torch
 from annotators import random_weights
 from comfyui_ipex.nodes.preprocess.controlnet_aux import network_class
-from comfyui_ipex.nodes.preprocess.method import Method, Network
+from comfyui_ipex.nodes.preprocess.method import Method, NetworkSpec
 from comfyui_ipex.nodes.preprocess.networks import (
     depth_anything,
     dwpose,
@@ -131,7 +131,7 @@ WRITERS: dict[str, Write] = {
 """By the `WeightFile.name` of the files of methods' default networks."""
 
 
-def network_of(method: Method) -> Network | None:
+def network_of(method: Method) -> NetworkSpec | None:
     """The network that servers run."""
     defaults = {option.name: option.default for option in method.options}
     return method.network(defaults | SETTINGS.get(method.name, {}))

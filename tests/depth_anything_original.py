@@ -6,14 +6,14 @@ After DINOv2's vision_transformer.py and Depth-Anything-V2's dpt.py, without cla
 import cv2
 import numpy as np
 import torch
-from comfyui_ipex.nodes.preprocess.networks.depth_anything import Size
+from comfyui_ipex.nodes.preprocess.networks.depth_anything import DepthAnythingSize
 from torch import Tensor
 from torch.nn import functional
 
 PATCH = 14
 
 
-def shapes(size: Size) -> dict[str, Tensor]:
+def shapes(size: DepthAnythingSize) -> dict[str, Tensor]:
     """What a checkpoint of this size holds, on the meta device."""
     wide, found = size.hidden, {}
     inner = (int(4 * wide * 2 / 3) + 7) // 8 * 8
@@ -58,7 +58,7 @@ def shapes(size: Size) -> dict[str, Tensor]:
     return found
 
 
-def depths(state: dict[str, Tensor], size: Size, pictures: Tensor) -> Tensor:
+def depths(state: dict[str, Tensor], size: DepthAnythingSize, pictures: Tensor) -> Tensor:
     """Inverse depths [N, H, W] of normalised pictures."""
     rows, columns = pictures.shape[2] // PATCH, pictures.shape[3] // PATCH
     features = _features(state, size, pictures, rows, columns)
@@ -99,7 +99,7 @@ def depths(state: dict[str, Tensor], size: Size, pictures: Tensor) -> Tensor:
 
 
 def _features(
-    state: dict[str, Tensor], size: Size, pictures: Tensor, rows: int, columns: int
+    state: dict[str, Tensor], size: DepthAnythingSize, pictures: Tensor, rows: int, columns: int
 ) -> list[Tensor]:
     body = {k.removeprefix("pretrained."): v for k, v in state.items() if "pretrained" in k}
 
@@ -139,7 +139,7 @@ def _features(
     return taken
 
 
-def picture(state: dict[str, Tensor], size: Size, image: np.ndarray) -> np.ndarray:
+def picture(state: dict[str, Tensor], size: DepthAnythingSize, image: np.ndarray) -> np.ndarray:
     """The depth picture [H, W], 0 to 1, of a uint8 picture, as `infer_image` makes it."""
     height, width = image.shape[:2]
     scale = max(518 / height, 518 / width)

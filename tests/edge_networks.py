@@ -128,7 +128,7 @@ def pictures(height: int, width: int) -> Tensor:
 def hint(network: nn.Module, method: Method, images: Tensor, options: Mapping[str, Any]) -> Tensor:
     """The pictures that a method makes."""
     with torch.inference_mode():
-        return method.run(network, Batch(images), options).pictures
+        return method.make_hint(network, Batch(images), options).pictures
 
 
 @dataclass(frozen=True)

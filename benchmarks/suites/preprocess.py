@@ -243,7 +243,7 @@ def _alone(name: str, size: tuple[int, int], place: Place) -> Trial:
     layout = known.network.layout(place.device)
     batch = Batch(ready.images.to(place.device).movedim(-1, 1).contiguous(memory_format=layout))
     return Trial(
-        Side("method", lambda: ready.method.run(known.module, batch, options)),
+        Side("method", lambda: ready.method.make_hint(known.module, batch, options)),
         facts=lambda: {"dtype": str(dtype).removeprefix("torch.")},
         keep=(ready, known),
     )

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from .part import WAIT, Part, exclusive
+from .partial_download import WAIT, PartialDownload, exclusive
 
 CHUNK = 1 << 20
 
@@ -84,7 +84,7 @@ def fetch(source: Source, destination: Path, tick: Tick) -> str:
 
 
 def _fetch(source: Source, destination: Path, tick: Tick) -> str:
-    part = Part(destination, source.url)
+    part = PartialDownload(destination, source.url)
     stated = _received(source, part, tick)
     size, sha256 = source.size or stated.size, source.sha256 or stated.sha256
     if size is not None and part.length != size:
@@ -106,7 +106,7 @@ def _fetch(source: Source, destination: Path, tick: Tick) -> str:
     return "nothing but the size" if size is not None else "nothing: the server states no size"
 
 
-def _received(source: Source, part: Part, tick: Tick) -> Stated:
+def _received(source: Source, part: PartialDownload, tick: Tick) -> Stated:
     """Everything is in the part now, as far as the server says."""
     tries = 0
     while True:
@@ -121,7 +121,7 @@ def _received(source: Source, part: Part, tick: Tick) -> Stated:
         _sleep(PAUSES[max(0, tries - 1)], lambda: tick(part.length, source.size))
 
 
-def _receive(source: Source, part: Part, tick: Tick) -> Stated:
+def _receive(source: Source, part: PartialDownload, tick: Tick) -> Stated:
     if urlsplit(source.url).scheme not in ("http", "https"):
         raise DownloadError(f"{source.url} is no web address. HF_ENDPOINT must start with https.")
     linked = _Redirects()
@@ -146,7 +146,7 @@ def _receive(source: Source, part: Part, tick: Tick) -> Stated:
     return stated
 
 
-def _check_length(part: Part, size: int | None) -> None:
+def _check_length(part: PartialDownload, size: int | None) -> None:
     """Raise `DownloadError` when more arrives than was stated, or more than any file has."""
     if part.length > (MOST_UNSTATED if size is None else size):
         part.drop()
@@ -154,7 +154,7 @@ def _check_length(part: Part, size: int | None) -> None:
         raise DownloadError(f"the server sends more than {than}. What arrived was deleted.")
 
 
-def _answer(source: Source, part: Part, linked: "_Redirects") -> HTTPResponse:
+def _answer(source: Source, part: PartialDownload, linked: "_Redirects") -> HTTPResponse:
     request = urllib.request.Request(source.url, headers={"Accept-Encoding": "identity"})
     for name, value in source.headers.items():
         request.add_unredirected_header(name, value)

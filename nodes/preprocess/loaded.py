@@ -20,7 +20,7 @@ from ...inference.weight_files import casting
 from ...xpu_runtime import devices, host, managed_model
 from ...xpu_runtime.log import LOGGER
 from .geometry import geometry
-from .method import Batch, Method, Network, WeightFile
+from .method import Batch, Method, NetworkSpec, WeightFile
 
 KEPT_BYTES = 4 << 30
 """Weights that are kept in memory for the next run although no workflow holds them; the last
@@ -37,7 +37,7 @@ class Loaded:
     module: nn.Module
     patcher: Any
     """The host's handle on its memory."""
-    network: Network
+    network: NetworkSpec
     request: str
     """The precision that the user asked for."""
     identity: str
@@ -96,7 +96,7 @@ def _identity(path: Path) -> tuple[str, int, int]:
 
 
 def _prepared(
-    network: Network, module: nn.Module, device: torch.device, request: str, identity: str
+    network: NetworkSpec, module: nn.Module, device: torch.device, request: str, identity: str
 ) -> Loaded:
     for part in callables(module):
         casting.attach(part)
@@ -182,7 +182,7 @@ def _test_run(
         batch = Batch(picture.to(device), 0, picture[:, :1].to(device))
         try:
             with torch.inference_mode(), recorded(module) as said:
-                missing_ops.complete(device, lambda: method.run(module, batch, options))
+                missing_ops.complete(device, lambda: method.make_hint(module, batch, options))
         finally:
             # A copy in a reference cycle would hold its memory on the card for a while.
             module.to("meta")

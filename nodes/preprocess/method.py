@@ -50,7 +50,7 @@ Paths = Mapping[str, Path]
 
 
 @dataclass(frozen=True)
-class Network:
+class NetworkSpec:
     """The weights that a preprocessor computes with."""
 
     files: tuple[WeightFile, ...]
@@ -86,7 +86,7 @@ class Batch:
     """The index of the first one among the node's pictures."""
     masks: "Tensor | None" = None
     """fp32 [N, 1, H, W], 0 to 1, for methods that take a mask."""
-    check: Callable[[], None] = lambda: None
+    check_interrupted: Callable[[], None] = lambda: None
     """To be called between calls of a network, where a picture takes many: it raises if the user
     has stopped the workflow."""
 
@@ -102,7 +102,7 @@ class Hint:
     size, coordinates from 0 to 1 relative to the batch's (padded) pictures."""
 
 
-Run = Callable[["nn.Module | None", Batch, Mapping[str, Any]], Hint]
+MakeHint = Callable[["nn.Module | None", Batch, Mapping[str, Any]], Hint]
 """(network on the device, or None; pictures; options by name) -> hint. No error is swallowed,
 and nothing moves to another device but small results (points, segments)."""
 
@@ -117,9 +117,9 @@ class Method:
     group: str
     """The submenu: "lines", "depth and normals", "pose", "segments", "colour and tiles"."""
     description: str
-    run: Run
+    make_hint: MakeHint
     options: tuple[Option, ...] = ()
-    networks: Mapping[str, Network] = field(default_factory=dict)
+    networks: Mapping[str, NetworkSpec] = field(default_factory=dict)
     """By the value of `network_option`; a single one has the key ""; none for methods without
     weights."""
     network_option: str = ""
@@ -132,7 +132,7 @@ class Method:
     aliases: tuple[str, ...] = ()
     """Other names under which people search for it: the best-known pack's node ids."""
 
-    def network(self, options: Mapping[str, Any]) -> Network | None:
+    def network(self, options: Mapping[str, Any]) -> NetworkSpec | None:
         """The network for these options."""
         if not self.networks:
             return None

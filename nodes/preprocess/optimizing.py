@@ -48,7 +48,7 @@ def optimized(preprocessor: Preprocessor, wishes: Wishes) -> tuple[Preprocessor,
         said: list[Tensor]
         with loaded.recorded(network) as said:
             batch = Batch(pictures, 0, pictures[:, :1])
-            missing_ops.complete(mine.device, lambda: method.run(network, batch, options))
+            missing_ops.complete(mine.device, lambda: method.make_hint(network, batch, options))
         return torch.cat([one.flatten() for one in said])
 
     with torch.inference_mode(), managed_model.resident(mine.patcher, 0):

@@ -81,7 +81,7 @@ def step(
         images = images.contiguous(memory_format=row.layout(images.device))
     if masks is not None:
         masks = _fitted(masks, sizes)
-    hint = job.method.run(job.network, Batch(images, first, masks, check), job.options)
+    hint = job.method.make_hint(job.network, Batch(images, first, masks, check), job.options)
     shape = tuple(hint.pictures.shape)
     if shape not in [(len(images), channels, *sizes.padded) for channels in (1, 3)]:
         raise WrongHintError(

@@ -16,13 +16,17 @@ from annotators import as_bytes, batch, defaults, off_by, pictures, random_weigh
 from comfyui_ipex.inference.dry_run import cost_of, without_numbers
 from comfyui_ipex.inference.weight_files import WeightFileError, casting
 from comfyui_ipex.nodes.preprocess.networks import depth_anything, midas, normalbae
-from comfyui_ipex.nodes.preprocess.networks.depth_anything import SIZES, DepthAnything, Size
+from comfyui_ipex.nodes.preprocess.networks.depth_anything import (
+    SIZES,
+    DepthAnything,
+    DepthAnythingSize,
+)
 from comfyui_ipex.nodes.preprocess.networks.depth_maps import stretched
 from torch import Tensor, nn
 
 TRUNCATED = 1.05
-PLAIN = Size(64, 4, (1, 2, 3, 4), (8, 16, 24, 32), 16)
-GATED = Size(64, 4, (1, 2, 3, 4), (8, 16, 24, 32), 16, gated=True)
+PLAIN = DepthAnythingSize(64, 4, (1, 2, 3, 4), (8, 16, 24, 32), 16)
+GATED = DepthAnythingSize(64, 4, (1, 2, 3, 4), (8, 16, 24, 32), 16, gated=True)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -35,7 +39,7 @@ def _no_gradients() -> Any:
         yield
 
 
-def anything(size: Size, folder: Path) -> tuple[dict[str, Tensor], nn.Module]:
+def anything(size: DepthAnythingSize, folder: Path) -> tuple[dict[str, Tensor], nn.Module]:
     """A checkpoint with the original's names, and the network that was loaded from it."""
     state = random_weights(original.shapes(size))
     state["depth_head.scratch.output_conv2.2.bias"].fill_(2)  # nothing is cut off at 0
@@ -59,7 +63,9 @@ def midas_network(midas_weights: dict[str, Tensor], tmp_path_factory: Any) -> nn
 
 
 @pytest.mark.parametrize("size", [PLAIN, GATED], ids=["plain", "gated"])
-def test_depth_anything_computes_what_the_original_computes(size: Size, tmp_path: Path) -> None:
+def test_depth_anything_computes_what_the_original_computes(
+    size: DepthAnythingSize, tmp_path: Path
+) -> None:
     state, network = anything(size, tmp_path)
     images = pictures(42, 70, 2)
     reference = original.depths(state, size, images)
@@ -71,7 +77,7 @@ def test_depth_anything_makes_the_originals_picture(tmp_path: Path) -> None:
     state, network = anything(PLAIN, tmp_path)
     images = pictures(60, 80)
     reference = original.picture(state, PLAIN, as_bytes(images[0]))
-    hint = depth_anything.run(network, batch(images), {})
+    hint = depth_anything.estimate_depth(network, batch(images), {})
     assert (hint.pictures[0, 0] - torch.from_numpy(reference)).abs().max() < 1e-4
 
 
@@ -114,10 +120,12 @@ def test_midas_equals_its_detector(midas_weights: Any, midas_network: nn.Module)
     depth, normal = detector(
         as_bytes(images[0]), depth_and_normal=True, detect_resolution=64, image_resolution=64
     )
-    ours = midas.depth(midas_network, batch(images), {}).pictures[0]
+    ours = midas.estimate_depth(midas_network, batch(images), {}).pictures[0]
     assert depth.std() > 5
     assert off_by(ours, depth) < TRUNCATED
-    ours = midas.normal(midas_network, batch(images), defaults(midas.METHODS[1])).pictures[0]
+    ours = midas.estimate_normals(
+        midas_network, batch(images), defaults(midas.METHODS[1])
+    ).pictures[0]
     assert normal.std((0, 1)).min() > 1
     assert off_by(ours, normal) < TRUNCATED
 
@@ -150,7 +158,10 @@ def test_normalbae_equals_its_detector(tmp_path: Path) -> None:
         as_bytes(images[0]), detect_resolution=64, image_resolution=64, output_type="np"
     )
     assert reference.std((0, 1)).min() > 5
-    assert off_by(normalbae.run(network, batch(images), {}).pictures[0], reference) < TRUNCATED
+    assert (
+        off_by(normalbae.estimate_normals(network, batch(images), {}).pictures[0], reference)
+        < TRUNCATED
+    )
 
 
 def test_normalbae_leaves_no_package_behind() -> None:
@@ -171,7 +182,10 @@ def test_a_batch_is_what_its_pictures_are_alone(
     images = pictures(64, 96, 3)
     _, network = anything(PLAIN, tmp_path)
     monkeypatch.setattr(depth_anything, "TRAINED_SIDE", 70)
-    for run, with_weights in ((midas.depth, midas_network), (depth_anything.run, network)):
+    for run, with_weights in (
+        (midas.estimate_depth, midas_network),
+        (depth_anything.estimate_depth, network),
+    ):
         together = run(with_weights, batch(images), {}).pictures
         alone = [run(with_weights, batch(image[None]), {}).pictures for image in images]
         assert (together - torch.cat(alone)).abs().max() < 2e-4
@@ -183,9 +197,9 @@ def test_networks_compute_in_half_precision_and_give_fp32(
     _, network = anything(PLAIN, tmp_path)
     monkeypatch.setattr(depth_anything, "TRAINED_SIDE", 70)
     images = pictures(42, 42)
-    exact = depth_anything.run(network, batch(images), {}).pictures
+    exact = depth_anything.estimate_depth(network, batch(images), {}).pictures
     casting.attach(network)
-    half = depth_anything.run(network.to(torch.bfloat16), batch(images), {}).pictures
+    half = depth_anything.estimate_depth(network.to(torch.bfloat16), batch(images), {}).pictures
     assert half.dtype == torch.float32
     assert 0 < (half - exact).abs().max() < 0.2
 

@@ -12,7 +12,7 @@ import torch
 from annotators import batch, defaults, pictures, random_weights, save, sharing, small_zoe
 from comfyui_ipex.nodes.preprocess.method import Method
 from comfyui_ipex.nodes.preprocess.networks import depth_anything, midas, normalbae, openpose, zoe
-from comfyui_ipex.nodes.preprocess.networks.depth_anything import Size
+from comfyui_ipex.nodes.preprocess.networks.depth_anything import DepthAnythingSize
 from comfyui_ipex.nodes.preprocess.networks.openpose import OpenPose
 from torch import Tensor, nn
 from xpu_emulator import DeviceSpec, EmulatedXpu
@@ -20,7 +20,7 @@ from xpu_emulator.profiles import A770
 
 Make = Callable[..., EmulatedXpu]
 XPU = torch.device("xpu:0")
-SMALL = Size(64, 4, (1, 2, 3, 4), (8, 16, 24, 32), 16)
+SMALL = DepthAnythingSize(64, 4, (1, 2, 3, 4), (8, 16, 24, 32), 16)
 
 
 @pytest.fixture(autouse=True)
@@ -78,12 +78,12 @@ def test_a_hint_is_the_cpus_and_is_made_on_the_card(
     images = pictures(64, 96, 2)
     network = make(tmp_path)
     monkeypatch.setattr(depth_anything, "TRAINED_SIDE", 70)
-    expected = method.run(network, batch(images), options).pictures
+    expected = method.make_hint(network, batch(images), options).pictures
     emulated = emulated_xpu([DeviceSpec(A770)])
     network.to(XPU)
     there = images.to(XPU)
     emulated.reset_counters()
-    made = method.run(network, batch(there), options).pictures
+    made = method.make_hint(network, batch(there), options).pictures
     counted = emulated.devices[0].counters()
     assert made.device == XPU
     assert counted["kernels"]
@@ -105,12 +105,12 @@ def test_people_are_the_cpus_and_no_picture_leaves_the_card(emulated_xpu: Make) 
     network.hand, network.face = poses.Spots(22), poses.Spots(71, several=True)
     images = pictures(256, 320, 2)
     options = defaults(openpose.METHODS[0])
-    expected = openpose.run(copy.deepcopy(network), batch(images), options)
+    expected = openpose.find_poses(copy.deepcopy(network), batch(images), options)
     emulated = emulated_xpu([DeviceSpec(A770)])
     network.to(XPU)
     there = images.to(XPU)
     emulated.reset_counters()
-    made = openpose.run(network, batch(there), options)
+    made = openpose.find_poses(network, batch(there), options)
     assert len(made.poses[0]["people"]) == 2
     assert flat(made) == pytest.approx(flat(expected), abs=1e-6)
     counted = emulated.devices[0].counters()

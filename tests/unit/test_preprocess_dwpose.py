@@ -35,7 +35,7 @@ DOTS = ((100, 95), (215, 150))
 
 def test_points_come_back_where_they_are_in_the_picture(tmp_path: Path) -> None:
     network = dwpose.load(paths(tmp_path, *CENTRES))
-    hint = dwpose.run(network, batch(frame(*DOTS)), defaults(dwpose.METHODS[0]))
+    hint = dwpose.find_poses(network, batch(frame(*DOTS)), defaults(dwpose.METHODS[0]))
     people = hint.poses[0]["people"]
     assert len(people) == 2
     for person, dot in zip(people, DOTS, strict=True):
@@ -65,14 +65,14 @@ def test_boxes_are_the_detectors_each_person_once_and_no_dogs(tmp_path: Path) ->
 @pytest.mark.parametrize("size", [(1, 2000), (2000, 1)])
 def test_a_row_of_pixels_is_looked_at_too(tmp_path: Path, size: tuple[int, int]) -> None:
     network = dwpose.load(paths(tmp_path, *CENTRES))
-    hint = dwpose.run(network, batch(torch.zeros(1, 3, *size)), defaults(dwpose.METHODS[0]))
+    hint = dwpose.find_poses(network, batch(torch.zeros(1, 3, *size)), defaults(dwpose.METHODS[0]))
     assert hint.pictures.shape == (1, 3, *size)
 
 
 def test_frames_without_people_are_black_and_the_others_keep_theirs(tmp_path: Path) -> None:
     network = dwpose.load(paths(tmp_path, CENTRES[0]))
     frames = torch.cat((frame(DOTS[0]), torch.zeros(1, 3, HEIGHT, WIDTH), frame((80, 120))))
-    hint = dwpose.run(network, batch(frames), defaults(dwpose.METHODS[0]))
+    hint = dwpose.find_poses(network, batch(frames), defaults(dwpose.METHODS[0]))
     assert [len(pose["people"]) for pose in hint.poses] == [1, 0, 1]
     assert hint.pictures[1].max() == 0
     noses = [hint.poses[index]["people"][0]["pose_keypoints_2d"][0] for index in (0, 2)]
@@ -82,7 +82,7 @@ def test_frames_without_people_are_black_and_the_others_keep_theirs(tmp_path: Pa
 def test_more_people_than_the_program_takes_at_once(tmp_path: Path) -> None:
     network = dwpose.load(paths(tmp_path, *CENTRES))
     frames = torch.cat([frame(*DOTS)] * 4)
-    hint = dwpose.run(network, batch(frames), defaults(dwpose.METHODS[0]))
+    hint = dwpose.find_poses(network, batch(frames), defaults(dwpose.METHODS[0]))
     assert [len(pose["people"]) for pose in hint.poses] == [2] * 4
     assert all(pose == hint.poses[0] for pose in hint.poses)
 
@@ -91,7 +91,7 @@ def test_switched_off_parts_are_in_neither_result(tmp_path: Path) -> None:
     network = dwpose.load(paths(tmp_path, CENTRES[0]))
     options = dict.fromkeys(("detect_hand", "detect_body", "detect_face"), "disable")
     options = {**defaults(dwpose.METHODS[0]), **options}
-    hint = dwpose.run(network, batch(frame(DOTS[0])), options)
+    hint = dwpose.find_poses(network, batch(frame(DOTS[0])), options)
     (person,) = hint.poses[0]["people"]
     assert person["face_keypoints_2d"] is person["hand_right_keypoints_2d"] is None
     assert not any(person["pose_keypoints_2d"])
@@ -107,7 +107,7 @@ def test_without_a_detector_the_whole_picture_is_one_person(tmp_path: Path) -> N
     assert row is not None
     assert [file.name for file in row.files] == [dwpose.ESTIMATOR.name]
     frames = torch.cat((frame((300, 20)), torch.zeros(1, 3, HEIGHT, WIDTH), frame((20, 200))))
-    hint = dwpose.run(row.load(found), batch(frames), options)
+    hint = dwpose.find_poses(row.load(found), batch(frames), options)
     assert [len(pose["people"]) for pose in hint.poses] == [1, 1, 1]
     for index, (x, y) in ((0, (300, 20)), (2, (20, 200))):
         points = torch.tensor(hint.poses[index]["people"][0]["hand_right_keypoints_2d"]).view(-1, 3)
@@ -121,12 +121,12 @@ def test_people_on_a_card_are_the_cpus_and_no_picture_leaves_it(
     network = dwpose.load(paths(tmp_path, *CENTRES))
     options = defaults(dwpose.METHODS[0])
     images = torch.cat((frame(*DOTS), frame(DOTS[0], (240, 120))))
-    expected = dwpose.run(network, batch(images), options)
+    expected = dwpose.find_poses(network, batch(images), options)
     emulated = emulated_xpu([DeviceSpec(A770)])
     network = dwpose.load(paths(tmp_path, *CENTRES)).to("xpu:0")
     there = images.to("xpu:0")
     emulated.reset_counters()
-    made = dwpose.run(network, batch(there), options)
+    made = dwpose.find_poses(network, batch(there), options)
     counted = emulated.devices[0].counters()
     assert counted["kernels"]
     assert counted["d2h"]["bytes"] < 1 << 14, "boxes and points alone"

@@ -47,7 +47,7 @@ def test_leres_equals_its_detector(
     )
     assert reference.std() > 5
     options = dict(zip(("rm_nearest", "rm_background"), limits, strict=True)) | {"boost": "disable"}
-    hint = leres.run(ours, batch(images), options).pictures[0]
+    hint = leres.estimate_depth(ours, batch(images), options).pictures[0]
     # Bytes are rounded by the package, and at a limit a pixel may fall on either side of it.
     off = np.abs(hint.movedim(0, -1).numpy() * 255 - reference[..., :1])
     assert (off > 1.05).mean() <= (0.02 if any(limits) else 0)

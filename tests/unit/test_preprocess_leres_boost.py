@@ -93,9 +93,9 @@ def theirs(network: Boosted) -> Any:
     return LeresDetector(network.depth, merger)
 
 
-def plans(monkeypatch: pytest.MonkeyPatch) -> list[leres_patches.Plan]:
+def plans(monkeypatch: pytest.MonkeyPatch) -> list[leres_patches.PatchPlan]:
     """Every plan that is made from now on."""
-    made: list[leres_patches.Plan] = []
+    made: list[leres_patches.PatchPlan] = []
     plan = leres_patches.plan
     monkeypatch.setattr(leres_boost, "plan", lambda gray: made.append(plan(gray)) or made[-1])
     return made
@@ -105,7 +105,7 @@ def few_squares(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three for each picture, for what does not depend on their number."""
     plan = leres_patches.plan
 
-    def fewer(gray: np.ndarray) -> leres_patches.Plan:
+    def fewer(gray: np.ndarray) -> leres_patches.PatchPlan:
         made = plan(gray)
         return replace(made, squares=made.squares[-3:])
 
@@ -139,7 +139,7 @@ def test_hints_are_the_detectors() -> None:
         image_resolution=512,
         output_type="np",
     )
-    hint = leres.run(network, Batch(picture), OPTIONS).pictures[0]
+    hint = leres.estimate_depth(network, Batch(picture), OPTIONS).pictures[0]
     assert reference.std() > 5
     # The detector rounds the pictures that it resizes to 8 bits, by which it looks at one square
     # more here, in a few percent of the picture; and it cuts its result to 8 bits.
@@ -171,7 +171,7 @@ def test_where_it_looks_closer_is_the_packages(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("shade", [0.0, 0.7])
 @pytest.mark.parametrize("size", [(32, 32), (32, 96), (480, 512)])
 def test_flat_and_tiny_pictures_are_no_special_case(size: tuple[int, int], shade: float) -> None:
-    hint = leres.run(small(), Batch(torch.full((1, 3, *size), shade)), OPTIONS).pictures
+    hint = leres.estimate_depth(small(), Batch(torch.full((1, 3, *size), shade)), OPTIONS).pictures
     assert hint.shape == (1, 1, *size)
     assert hint.isfinite().all()
 
@@ -201,8 +201,10 @@ def test_frames_are_boosted_one_by_one_and_stop_when_the_user_does(
     few_squares(monkeypatch)
     network, frames = small(), scene(2)
     asked: list[int] = []
-    together = leres.run(network, Batch(frames, check=lambda: asked.append(1)), OPTIONS).pictures
-    alone = leres.run(network, Batch(frames[1:]), OPTIONS).pictures
+    together = leres.estimate_depth(
+        network, Batch(frames, check_interrupted=lambda: asked.append(1)), OPTIONS
+    ).pictures
+    alone = leres.estimate_depth(network, Batch(frames[1:]), OPTIONS).pictures
     assert torch.equal(together[1:], alone)
     assert len(asked) == 6
 
@@ -210,7 +212,7 @@ def test_frames_are_boosted_one_by_one_and_stop_when_the_user_does(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        leres.run(network, Batch(frames, check=stop), OPTIONS)
+        leres.estimate_depth(network, Batch(frames, check_interrupted=stop), OPTIONS)
 
 
 def test_the_merging_network_is_the_packages_with_the_files_names(
@@ -244,12 +246,12 @@ def test_a_boosted_hint_is_the_cpus_and_is_made_on_the_card(
     few_squares(monkeypatch)
     emulated_xpu([])
     network, images = small(), scene()
-    expected = leres.run(network, Batch(images), OPTIONS).pictures
+    expected = leres.estimate_depth(network, Batch(images), OPTIONS).pictures
     emulated = emulated_xpu([DeviceSpec(A770)])
     network.to("xpu:0")
     there = images.to("xpu:0")
     emulated.reset_counters()
-    made = leres.run(network, Batch(there), OPTIONS).pictures
+    made = leres.estimate_depth(network, Batch(there), OPTIONS).pictures
     counted = emulated.devices[0].counters()
     assert made.device.type == "xpu"
     assert (made.cpu() - expected).abs().max() < 2e-3
@@ -266,12 +268,12 @@ def test_leres_on_a_card_without_fp64_is_the_cpus(emulated_xpu: Make) -> None:
     network = sharing(network, random_weights(network.state_dict(), gain=1.0))
     images = pictures(64, 96, 2)
     options = defaults(METHOD)
-    expected = leres.run(network, Batch(images), options).pictures
+    expected = leres.estimate_depth(network, Batch(images), options).pictures
     emulated = emulated_xpu([DeviceSpec(A770)])
     network.to("xpu:0")
     there = images.to("xpu:0")
     emulated.reset_counters()
-    made = leres.run(network, Batch(there), options).pictures
+    made = leres.estimate_depth(network, Batch(there), options).pictures
     counted = emulated.devices[0].counters()
     assert made.device.type == "xpu"
     assert counted["items"] == counted["d2h"]["bytes"] == 0

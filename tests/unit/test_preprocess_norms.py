@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from comfyui_ipex.nodes.preprocess.method import Network
+from comfyui_ipex.nodes.preprocess.method import NetworkSpec
 from comfyui_ipex.nodes.preprocess.networks.channels_last import (
     OfPictures,
     ReflectionPad,
@@ -104,7 +104,9 @@ def test_line_art_has_its_channels_last_everywhere() -> None:
     network = METHODS[0].networks["disable"]
     for device in ("cpu", "cuda:0", "xpu:0"):
         assert network.layout(torch.device(device)) == torch.channels_last
-    assert Network((), lambda _: nn.Identity()).layout(torch.device("xpu")) == torch.channels_last
+    assert (
+        NetworkSpec((), lambda _: nn.Identity()).layout(torch.device("xpu")) == torch.channels_last
+    )
 
 
 def _noise(channels: int) -> torch.Tensor:

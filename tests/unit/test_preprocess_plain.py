@@ -69,7 +69,7 @@ def photo(height: int = 192, width: int = 256) -> Tensor:
 def computed(name: str, images: Tensor, device: str = "cpu", **options: Any) -> Tensor:
     method = METHODS[name]
     batch = Batch(images.movedim(-1, 1).to(device))
-    return method.run(None, batch, defaults(method) | options).pictures
+    return method.make_hint(None, batch, defaults(method) | options).pictures
 
 
 def expected(reference: Callable[..., Any], images: Tensor, **options: Any) -> Tensor:
@@ -189,7 +189,9 @@ def test_what_is_masked_is_missing_or_black() -> None:
     masks[..., 20:50, 60:90] = 1
     batch = Batch(images.movedim(-1, 1), 0, masks)
     for black, value in ((False, -1.0), (True, 0.0)):
-        found = METHODS["Inpaint"].run(None, batch, {"black_pixel_for_xinsir_cn": black}).pictures
+        found = (
+            METHODS["Inpaint"].make_hint(None, batch, {"black_pixel_for_xinsir_cn": black}).pictures
+        )
         assert (found[..., 20:50, 60:90] == value).all()
         kept = masks.expand_as(found) == 0
         assert torch.equal(found[kept], batch.images[kept])

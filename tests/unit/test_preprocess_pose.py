@@ -110,7 +110,7 @@ def _colours(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_people_hands_and_faces_are_the_detectors(crowd: list[poses.Joints]) -> None:
     images = pictures(HEIGHT, WIDTH)
     theirs, drawn = detected(reference(crowd), as_bytes(images[0]))
-    hint = openpose.run(ours([crowd]), batch(images), defaults(openpose.METHODS[0]))
+    hint = openpose.find_poses(ours([crowd]), batch(images), defaults(openpose.METHODS[0]))
     people = hint.poses[0]["people"]
     assert len(people) == len(theirs)
     for mine, other in zip(people, theirs, strict=True):
@@ -132,7 +132,7 @@ def test_people_hands_and_faces_are_the_detectors(crowd: list[poses.Joints]) -> 
 
 
 def test_known_people_are_found_where_they_are() -> None:
-    hint = openpose.run(
+    hint = openpose.find_poses(
         ours([CROWDS["two"]]), batch(pictures(HEIGHT, WIDTH)), defaults(openpose.METHODS[0])
     )
     people = hint.poses[0]["people"]
@@ -165,7 +165,9 @@ def test_bodies_are_looked_for_at_a_size_that_ends(
 @pytest.mark.parametrize("size", [(1, 2000), (2000, 1)])
 def test_a_row_of_pixels_has_nobody(size: tuple[int, int]) -> None:
     network = openpose.OpenPose().eval()
-    hint = openpose.run(network, batch(torch.zeros(1, 3, *size)), defaults(openpose.METHODS[0]))
+    hint = openpose.find_poses(
+        network, batch(torch.zeros(1, 3, *size)), defaults(openpose.METHODS[0])
+    )
     assert hint.pictures.shape == (1, 3, *size)
 
 
@@ -173,9 +175,9 @@ def test_a_batch_of_frames_is_what_the_frames_are_alone() -> None:
     crowds = [CROWDS["one"], CROWDS["nobody"], CROWDS["two"]]
     images = pictures(HEIGHT, WIDTH, 3)
     options = defaults(openpose.METHODS[0])
-    together = openpose.run(ours(crowds), batch(images), options)
+    together = openpose.find_poses(ours(crowds), batch(images), options)
     for index, crowd in enumerate(crowds):
-        alone = openpose.run(ours([crowd]), batch(images[index][None]), options)
+        alone = openpose.find_poses(ours([crowd]), batch(images[index][None]), options)
         assert together.poses[index] == alone.poses[0]
         assert torch.equal(together.pictures[index], alone.pictures[0])
 
@@ -185,7 +187,9 @@ def test_what_is_switched_off_is_not_looked_for() -> None:
     options = {**defaults(openpose.METHODS[0]), **options}
     network = ours([CROWDS["one"]])
     del network.hand, network.face
-    person = openpose.run(network, batch(pictures(HEIGHT, WIDTH)), options).poses[0]["people"][0]
+    person = openpose.find_poses(network, batch(pictures(HEIGHT, WIDTH)), options).poses[0][
+        "people"
+    ][0]
     assert person["hand_left_keypoints_2d"] is person["face_keypoints_2d"] is None
 
 

@@ -120,7 +120,7 @@ def test_boxes_are_the_packages() -> None:
 def test_a_picture_is_its_segments_in_colours_of_the_seed() -> None:
     network, images = toy(), pictures(SIDE, SIDE, 2)
     first, again, other = (
-        sam.run(SegmentAnything(network), batch(images), settings(seed)).pictures
+        sam.colour_segments(SegmentAnything(network), batch(images), settings(seed)).pictures
         for seed in (1, 1, 2)
     )
     assert torch.equal(first, again)
@@ -131,7 +131,7 @@ def test_a_picture_is_its_segments_in_colours_of_the_seed() -> None:
 
 
 def test_pictures_of_other_sizes_are_fitted_into_the_square() -> None:
-    hint = sam.run(SegmentAnything(toy()), batch(pictures(48, 100)), settings(0))
+    hint = sam.colour_segments(SegmentAnything(toy()), batch(pictures(48, 100)), settings(0))
     assert hint.pictures.shape == (1, 3, 48, 100)
     assert hint.pictures.isfinite().all()
 
@@ -139,16 +139,18 @@ def test_pictures_of_other_sizes_are_fitted_into_the_square() -> None:
 def test_nothing_sure_is_a_black_picture() -> None:
     network = toy()
     network.mask_decoder.iou_prediction_head.layers[-1].bias.sub_(9)
-    hint = sam.run(SegmentAnything(network), batch(pictures(SIDE, SIDE)), settings(0))
+    hint = sam.colour_segments(SegmentAnything(network), batch(pictures(SIDE, SIDE)), settings(0))
     assert hint.pictures.max() == 0
 
 
 def test_segments_are_the_cpus_on_a_card_without_fp64(emulated_xpu: Any) -> None:
     network, images = toy(), pictures(SIDE, SIDE)
-    expected = sam.run(SegmentAnything(network), batch(images), settings(3)).pictures
+    expected = sam.colour_segments(SegmentAnything(network), batch(images), settings(3)).pictures
     emulated_xpu([A770])
     network.to("xpu:0")
-    made = sam.run(SegmentAnything(network), batch(images.to("xpu:0")), settings(3)).pictures
+    made = sam.colour_segments(
+        SegmentAnything(network), batch(images.to("xpu:0")), settings(3)
+    ).pictures
     assert made.device.type == "xpu"
     assert ((made.cpu() - expected).abs() > 1e-6).float().mean() < 0.01
 

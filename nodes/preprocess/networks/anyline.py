@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..blur import blurred
-from ..method import Batch, Hint, Method, Network, Option, Paths, WeightFile
+from ..method import Batch, Hint, Method, NetworkSpec, Option, Paths, WeightFile
 from . import annotators, lineart, lineart_anime, manga_line, teed
 from .small_objects import large_objects
 from .soft_edges import SAFE_STEPS, stepped
@@ -52,9 +52,9 @@ def _load(choice: str, paths: Paths) -> nn.Module:
     return EdgesAndLines(edges, load(paths[file.name])).eval()
 
 
-def _network(choice: str) -> Network:
+def _network(choice: str) -> NetworkSpec:
     more = () if choice == _STANDARD else (_DRAWING[choice][0],)
-    return Network((annotators.ANYLINE, *more), partial(_load, choice))
+    return NetworkSpec((annotators.ANYLINE, *more), partial(_load, choice))
 
 
 def standard_lines(images: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ def _median_above(values: Tensor, least: float) -> Tensor:
     return torch.where(count > 0, ordered.gather(1, middle), 0).mean(1)
 
 
-def run(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
+def draw_lines(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
     """Edges with lines laid over them, white on black."""
     assert network is not None
     found = network(batch.images)
@@ -102,7 +102,7 @@ METHODS = (
         group="lines",
         description="Edges of objects by TEED and fine lines in one picture. Made for a "
         "resolution of 1280.",
-        run=run,
+        make_hint=draw_lines,
         options=(
             Option(
                 "merge_with_lineart",

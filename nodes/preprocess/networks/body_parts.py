@@ -22,7 +22,7 @@ _HEAD = {14: 3.0, 15: 3.0, 16: 1.5, 17: 1.5}
 
 
 @dataclass(frozen=True)
-class Box:
+class BodyPartBox:
     """A square in a picture, in pixels; what lies outside the picture is missing."""
 
     x: int
@@ -40,9 +40,9 @@ class Box:
         return (x / width, y / height)
 
 
-def hand_boxes(points: Points, height: int, width: int) -> dict[str, Box]:
+def hand_boxes(points: Points, height: int, width: int) -> dict[str, BodyPartBox]:
     """By "left_hand" and "right_hand", for arms that were found whole."""
-    boxes: dict[str, Box] = {}
+    boxes: dict[str, BodyPartBox] = {}
     for name, arm in _ARMS.items():
         shoulder, elbow, wrist = (points[index] for index in arm)
         if shoulder is None or elbow is None or wrist is None:
@@ -57,11 +57,11 @@ def hand_boxes(points: Points, height: int, width: int) -> dict[str, Box]:
             width - x if x + side > width else side, height - y if y + side > height else side
         )
         if side >= _SMALLEST:
-            boxes[name] = Box(int(x), int(y), int(side))
+            boxes[name] = BodyPartBox(int(x), int(y), int(side))
     return boxes
 
 
-def face_box(points: Points, height: int, width: int) -> Box | None:
+def face_box(points: Points, height: int, width: int) -> BodyPartBox | None:
     """Around the nose, if it and an eye or an ear were found."""
     nose = points[0]
     found = [(points[index], factor) for index, factor in _HEAD.items()]
@@ -78,4 +78,4 @@ def face_box(points: Points, height: int, width: int) -> Box | None:
         width - x if x + reach > width else 2 * reach,
         height - y if y + reach > height else 2 * reach,
     )
-    return Box(int(x), int(y), int(side)) if side >= _SMALLEST else None
+    return BodyPartBox(int(x), int(y), int(side)) if side >= _SMALLEST else None

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from ....inference.weight_files import load_state_dict
 from ..geometry import MOST_ASPECT
-from ..method import Batch, Hint, Method, Network, Option, Paths, WeightFile
+from ..method import Batch, Hint, Method, NetworkSpec, Option, Paths, WeightFile
 from .depth_maps import normalised, stretched
 from .filling import fill
 
@@ -29,7 +29,7 @@ _OFFSET = 0.1
 
 
 @dataclass(frozen=True)
-class Size:
+class DepthAnythingSize:
     """One of the published networks."""
 
     hidden: int
@@ -66,10 +66,12 @@ class Size:
 
 # Depth-Anything-V2's run.py and dpt.py; there layers are counted from 0.
 SIZES = {
-    "small": Size(384, 12, (3, 6, 9, 12), (48, 96, 192, 384), 64),
-    "base": Size(768, 12, (3, 6, 9, 12), (96, 192, 384, 768), 128),
-    "large": Size(1024, 24, (5, 12, 18, 24), (256, 512, 1024, 1024), 256),
-    "giant": Size(1536, 40, (10, 20, 30, 40), (1536, 1536, 1536, 1536), 384, gated=True),
+    "small": DepthAnythingSize(384, 12, (3, 6, 9, 12), (48, 96, 192, 384), 64),
+    "base": DepthAnythingSize(768, 12, (3, 6, 9, 12), (96, 192, 384, 768), 128),
+    "large": DepthAnythingSize(1024, 24, (5, 12, 18, 24), (256, 512, 1024, 1024), 256),
+    "giant": DepthAnythingSize(
+        1536, 40, (10, 20, 30, 40), (1536, 1536, 1536, 1536), 384, gated=True
+    ),
 }
 
 _BLOCK = r"pretrained\.blocks\.(\d+)\."
@@ -146,7 +148,7 @@ def _names_for(name: str, known: Collection[str]) -> tuple[str, ...]:
 class DepthAnything(nn.Module):
     """Normalised pictures [N, 3, H, W], sides multiples of 14, to inverse depths [N, 1, H, W]."""
 
-    def __init__(self, size: Size) -> None:
+    def __init__(self, size: DepthAnythingSize) -> None:
         super().__init__()
         from transformers import DepthAnythingForDepthEstimation
 
@@ -202,7 +204,7 @@ def network_size(height: int, width: int) -> tuple[int, int]:
     return whole(height), whole(width)
 
 
-def run(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
+def estimate_depth(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
     """Inverse depths, each picture's from 0 to 1."""
     assert network is not None
     size = (batch.images.shape[2], batch.images.shape[3])
@@ -212,7 +214,7 @@ def run(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> 
     return Hint(stretched(depths))
 
 
-def loader(size: Size) -> Callable[[Paths], nn.Module]:
+def loader(size: DepthAnythingSize) -> Callable[[Paths], nn.Module]:
     """What reads the network of this size from its file."""
 
     def load(paths: Paths) -> nn.Module:
@@ -274,7 +276,7 @@ METHODS = (
         group="depth and normals",
         description="Relative depth, near is bright. Each picture is looked at with a shorter side "
         "of 518 pixels, whatever the resolution.",
-        run=run,
+        make_hint=estimate_depth,
         options=(
             Option(
                 "model",
@@ -284,7 +286,7 @@ METHODS = (
                 choices=tuple(SIZES),
             ),
         ),
-        networks={name: Network((FILES[name],), loader(size)) for name, size in SIZES.items()},
+        networks={name: NetworkSpec((FILES[name],), loader(size)) for name, size in SIZES.items()},
         network_option="model",
         aliases=("DepthAnythingV2Preprocessor", "Depth Anything V2 - Relative"),
     ),

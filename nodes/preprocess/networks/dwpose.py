@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ....inference.weight_files import load_torchscript
-from ..method import Batch, Hint, Method, Network, Option, Paths, WeightFile
+from ..method import Batch, Hint, Method, NetworkSpec, Option, Paths, WeightFile
 from .openpose import OPTIONS, skeleton_hint
 from .skeletons import ON, Person, Point, Points
 
@@ -86,7 +86,7 @@ def load_estimator(paths: Paths) -> nn.Module:
     return DwPose(None, load_torchscript(paths[ESTIMATOR.name]).float()).eval()
 
 
-def run(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
+def find_poses(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
     """Skeletons on black, and their points."""
     assert network is not None
     height, width = batch.images.shape[2:]
@@ -243,7 +243,7 @@ METHODS = (
         group="pose",
         description="Skeletons of people with hands and faces, surer than OpenPose's. Its two "
         "files are TorchScript, which is code.",
-        run=run,
+        make_hint=find_poses,
         options=(
             *OPTIONS,
             Option(
@@ -256,8 +256,8 @@ METHODS = (
         ),
         # A traced program may hold fp32 constants, which no cast reaches.
         networks={
-            DETECTOR.name: Network((DETECTOR, ESTIMATOR), load, half=False),
-            _NOBODY: Network((ESTIMATOR,), load_estimator, half=False),
+            DETECTOR.name: NetworkSpec((DETECTOR, ESTIMATOR), load, half=False),
+            _NOBODY: NetworkSpec((ESTIMATOR,), load_estimator, half=False),
         },
         network_option=_BY,
         gives_poses=True,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from . import resampling
-from .body_parts import Box, face_box, hand_boxes
+from .body_parts import BodyPartBox, face_box, hand_boxes
 from .skeletons import ON, Point, Points
 
 _STRIDE = 8
@@ -30,7 +30,7 @@ class Crop:
     picture: int
     person: int
     name: str
-    box: Box
+    box: BodyPartBox
 
 
 Parts = dict[tuple[int, int], dict[str, Points]]

@@ -3,10 +3,10 @@
 from torch import nn
 
 from ..controlnet_aux import network_class
-from ..method import Method, Network, Paths
+from ..method import Method, NetworkSpec, Paths
 from . import annotators
 from .checkpoints import filled
-from .soft_edges import SAFE, MeanOfSides, scribbled, soft
+from .soft_edges import SAFE, MeanOfSides, draw_scribbles, draw_soft_edges
 
 
 def load(paths: Paths) -> nn.Module:
@@ -15,7 +15,7 @@ def load(paths: Paths) -> nn.Module:
     return MeanOfSides(filled(make, paths[annotators.HED.name])).eval()
 
 
-_NETWORKS = {"": Network((annotators.HED,), load)}
+_NETWORKS = {"": NetworkSpec((annotators.HED,), load)}
 
 METHODS = (
     Method(
@@ -23,7 +23,7 @@ METHODS = (
         title="HED Soft Edges",
         group="lines",
         description="Soft edges of objects, as a holistically nested network (HED) sees them.",
-        run=soft,
+        make_hint=draw_soft_edges,
         options=(SAFE,),
         networks=_NETWORKS,
         multiple_of=64,
@@ -34,7 +34,7 @@ METHODS = (
         title="Scribble HED",
         group="lines",
         description="Thick black and white scribbles along the edges that HED finds.",
-        run=scribbled,
+        make_hint=draw_scribbles,
         options=(SAFE,),
         networks=_NETWORKS,
         multiple_of=64,

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ....inference.weight_files import load_state_dict
 from ..controlnet_aux import network_class
-from ..method import Batch, Hint, Method, Network, Option, Paths, WeightFile
+from ..method import Batch, Hint, Method, NetworkSpec, Option, Paths, WeightFile
 from . import annotators, leres_boost
 from .depth_maps import normalised, stretched
 from .filling import fill, unfilled
@@ -61,7 +61,7 @@ def load_boosted(paths: Paths) -> nn.Module:
     return leres_boost.Boosted(load(paths), merge).eval()
 
 
-def run(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
+def estimate_depth(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
     """Nearness from 0 to 1; what is too near or too far is white and black.
 
     The network was trained with blue first and pixels from 0 to 255, less ImageNet's mean of
@@ -71,7 +71,9 @@ def run(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> 
     seen = normalised(batch.images.flip(1) * 255)
     if options["boost"] == BOOSTED:
         pairs = zip(batch.images.split(1), seen.split(1), strict=True)
-        found = torch.cat([leres_boost.depths(network, *pair, batch.check) for pair in pairs])
+        found = torch.cat(
+            [leres_boost.depths(network, *pair, batch.check_interrupted) for pair in pairs]
+        )
     else:
         found = network(seen)
     depths = stretched(found)
@@ -90,7 +92,7 @@ METHODS = (
         title="LeReS Depth",
         group="depth and normals",
         description="Relative depth, near is bright; with `boost` in much detail (LeReS++).",
-        run=run,
+        make_hint=estimate_depth,
         options=(
             Option(
                 "rm_nearest",
@@ -117,8 +119,8 @@ METHODS = (
             ),
         ),
         networks={
-            "disable": Network((DEPTH,), load),
-            BOOSTED: Network((DEPTH, MERGE), load_boosted),
+            "disable": NetworkSpec((DEPTH,), load),
+            BOOSTED: NetworkSpec((DEPTH, MERGE), load_boosted),
         },
         network_option="boost",
         multiple_of=32,

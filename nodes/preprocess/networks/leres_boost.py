@@ -14,7 +14,7 @@ from torch.nn import functional
 from ..controlnet_aux import network_class
 from . import resampling
 from .depth_maps import stretched
-from .leres_patches import FIELD, Gray, Plan, plan
+from .leres_patches import FIELD, Gray, PatchPlan, plan
 
 _NETWORKS = "controlnet_aux.leres.pix2pix.models.networks"
 
@@ -68,7 +68,7 @@ def depths(network: nn.Module, picture: Tensor, seen: Tensor, check: Callable[[]
 
 
 def _with_parts(
-    network: nn.Module, seen: Tensor, whole: Tensor, place: Plan, check: Callable[[], None]
+    network: nn.Module, seen: Tensor, whole: Tensor, place: PatchPlan, check: Callable[[], None]
 ) -> Tensor:
     """`whole` [1, 1, H, W] with each square of the plan looked at again and laid over it."""
     result = whole.clone()
@@ -122,7 +122,7 @@ def _gray(picture: Tensor) -> Gray:
 
 
 @lru_cache(8)
-def _there_and_back(size: tuple[int, int], place: Plan) -> tuple[Tensor, Tensor]:
+def _there_and_back(size: tuple[int, int], place: PatchPlan) -> tuple[Tensor, Tensor]:
     """The matrices of a picture that was enlarged, for the plan, and brought back."""
     rows, columns = (
         resampling.cubic(large, back) @ resampling.cubic(given, large)

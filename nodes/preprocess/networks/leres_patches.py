@@ -30,7 +30,7 @@ Square = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class Plan:
+class PatchPlan:
     """What is looked at."""
 
     side: int
@@ -43,14 +43,14 @@ class Plan:
     """The largest first: smaller ones are laid over them. They may reach out of the picture."""
 
 
-def plan(gray: Gray) -> Plan:
+def plan(gray: Gray) -> PatchPlan:
     """Where to look in a picture."""
     import cv2
 
     height, width = gray.shape
     side, share = _closest(gray)
     if max(height, width) < side:
-        return Plan(side, (height, width), (height, width))
+        return PatchPlan(side, (height, width), (height, width))
     factor = max(min(1, 4 * share * side / _MOST), _LEAST_FACTOR)
     longest = 2 * side
     if height > width:
@@ -62,7 +62,7 @@ def plan(gray: Gray) -> Plan:
     scale = height / high
     squares = (np.round(np.array(one) * scale) for one in _squares(large, int(_CELL / factor)))
     found = tuple((int(left), int(top), int(side)) for left, top, side in squares)
-    return Plan(side, (high, wide), (round(high * scale), round(wide * scale)), found)
+    return PatchPlan(side, (high, wide), (round(high * scale), round(wide * scale)), found)
 
 
 def _closest(gray: Gray) -> tuple[int, float]:

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from ..controlnet_aux import network_class
-from ..method import Batch, Hint, Method, Network, Option, Paths, WeightFile
+from ..method import Batch, Hint, Method, NetworkSpec, Option, Paths, WeightFile
 from . import annotators
 from .channels_last import with_channels_last
 from .checkpoints import filled
@@ -23,14 +23,14 @@ def network_of(path: Path) -> nn.Module:
     return with_channels_last(with_quick_norms(filled(lambda: make(3, 1, _BLOCKS), path)))
 
 
-def _network(file: WeightFile) -> Network:
+def _network(file: WeightFile) -> NetworkSpec:
     def load(paths: Paths) -> nn.Module:
         return network_of(paths[file.name])
 
-    return Network((file,), load)
+    return NetworkSpec((file,), load)
 
 
-def run(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
+def draw_lines(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
     """White lines on black."""
     del options
     assert network is not None
@@ -43,7 +43,7 @@ METHODS = (
         title="Realistic Lineart",
         group="lines",
         description="Lines as an artist draws them from a photo (Informative Drawings).",
-        run=run,
+        make_hint=draw_lines,
         options=(
             Option(
                 "coarse",

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..controlnet_aux import network_class
-from ..method import Batch, Hint, Method, Network, Paths
+from ..method import Batch, Hint, Method, NetworkSpec, Paths
 from . import annotators
 from .checkpoints import filled
 from .instance_norms import with_quick_norms
@@ -48,7 +48,7 @@ def load(paths: Paths) -> nn.Module:
     return network_of(paths[annotators.LINEART_ANIME.name])
 
 
-def run(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
+def draw_lines(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
     """White lines on black."""
     del options
     assert network is not None
@@ -61,9 +61,9 @@ METHODS = (
         title="Anime Lineart",
         group="lines",
         description="Lines of anime and other drawings (Anime2Sketch).",
-        run=run,
+        make_hint=draw_lines,
         networks={
-            "": Network(
+            "": NetworkSpec(
                 (annotators.LINEART_ANIME,),
                 load,
                 channels_last=False,

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..method import Batch, Hint, Method, Network, Paths
+from ..method import Batch, Hint, Method, NetworkSpec, Paths
 from . import annotators
 from .checkpoints import filled
 
@@ -117,7 +117,7 @@ def load(paths: Paths) -> nn.Module:
     return network_of(paths[annotators.MANGA_LINE.name])
 
 
-def run(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
+def draw_lines(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
     """White lines on black."""
     del options
     assert network is not None
@@ -131,8 +131,8 @@ METHODS = (
         group="lines",
         description="Lines of manga pages, without their screentones. Made for the "
         '"lineart anime" ControlNet.',
-        run=run,
-        networks={"": Network((annotators.MANGA_LINE,), load)},
+        make_hint=draw_lines,
+        networks={"": NetworkSpec((annotators.MANGA_LINE,), load)},
         multiple_of=64,
         aliases=("Manga2Anime_LineArt_Preprocessor", "lineart_anime_denoise"),
     ),

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from ....inference.weight_files import load_state_dict
 from ..controlnet_aux import network_class
-from ..method import Batch, Hint, Method, Network, Option, Paths, WeightFile
+from ..method import Batch, Hint, Method, NetworkSpec, Option, Paths, WeightFile
 from . import annotators
 from .depth_maps import stretched
 from .filling import fill, unfilled
@@ -52,13 +52,13 @@ def _depths(network: nn.Module | None, batch: Batch) -> Tensor:
     return network(batch.images * 2 - 1)
 
 
-def depth(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
+def estimate_depth(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
     """Inverse depths, each picture's from 0 to 1."""
     del options
     return Hint(stretched(_depths(network, batch)))
 
 
-def normal(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
+def estimate_normals(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
     """Normals from the depth's slopes: blue is right, green is down, red is towards the viewer.
 
     The order of the channels is controlnet_aux's, which ControlNets were trained with.
@@ -82,7 +82,7 @@ def _slopes(depths: Tensor) -> Tensor:
     return functional.conv2d(functional.pad(depths, (1, 1, 1, 1), mode="reflect"), kernels)
 
 
-NETWORK = Network(
+NETWORK = NetworkSpec(
     (
         WeightFile(
             annotators.REPOSITORY,
@@ -102,7 +102,7 @@ METHODS = (
         title="MiDaS Depth",
         group="depth and normals",
         description="Relative depth, near is bright.",
-        run=depth,
+        make_hint=estimate_depth,
         networks={"": NETWORK},
         multiple_of=32,
         aliases=("MiDaS-DepthMapPreprocessor", "MiDaS Depth Map"),
@@ -112,7 +112,7 @@ METHODS = (
         title="MiDaS Normals",
         group="depth and normals",
         description="Surface directions, computed from the slopes of MiDaS's depth.",
-        run=normal,
+        make_hint=estimate_normals,
         options=(
             Option(
                 "a",

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..controlnet_aux import network_class
-from ..method import Batch, Hint, Method, Network, Option, Paths
+from ..method import Batch, Hint, Method, NetworkSpec, Option, Paths
 from . import annotators
 from .checkpoints import filled
 
@@ -74,7 +74,9 @@ def drawn(lines: Tensor, picture: Any) -> None:
     cv2.polylines(picture, list(lines.reshape(-1, 2, 2).numpy()), False, 255)
 
 
-def run(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
+def draw_straight_lines(
+    network: nn.Module | None, batch: Batch, options: Mapping[str, Any]
+) -> Hint:
     """White lines, one pixel wide, on black; drawn on the CPU, where the hint stays."""
     assert network is not None
     found = candidates(network(batch.images)).cpu()
@@ -92,7 +94,7 @@ METHODS = (
         title="M-LSD Straight Lines",
         group="lines",
         description="Straight lines only: for buildings, rooms and furniture (M-LSD).",
-        run=run,
+        make_hint=draw_straight_lines,
         options=(
             Option(
                 "score_threshold",
@@ -111,7 +113,7 @@ METHODS = (
                 step=0.01,
             ),
         ),
-        networks={"": Network((annotators.MLSD,), load)},
+        networks={"": NetworkSpec((annotators.MLSD,), load)},
         multiple_of=64,
         aliases=("M-LSDPreprocessor", "mlsd"),
     ),

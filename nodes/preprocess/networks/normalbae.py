@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ....inference.weight_files import load_state_dict
 from ..controlnet_aux import network_class
-from ..method import Batch, Hint, Method, Network, Paths, WeightFile
+from ..method import Batch, Hint, Method, NetworkSpec, Paths, WeightFile
 from . import annotators
 from .depth_maps import normalised
 from .filling import fill
@@ -75,7 +75,7 @@ def load(paths: Paths) -> nn.Module:
     return fill(NormalBae(), load_state_dict(path), path)
 
 
-def run(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
+def estimate_normals(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
     """Normals: each direction from -1 to 1 as a colour from 0 to 1."""
     del options
     assert network is not None
@@ -89,9 +89,9 @@ METHODS = (
         title="NormalBae Normals",
         group="depth and normals",
         description="Surface directions, estimated by a network that was trained for them.",
-        run=run,
+        make_hint=estimate_normals,
         networks={
-            "": Network(
+            "": NetworkSpec(
                 (
                     WeightFile(
                         annotators.REPOSITORY,

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from ....inference.weight_files import load_state_dict
 from ..controlnet_aux import network_class
 from ..geometry import MOST_ASPECT
-from ..method import Batch, Hint, Method, Network, Option, Paths, WeightFile
+from ..method import Batch, Hint, Method, NetworkSpec, Option, Paths, WeightFile
 from . import annotators, resampling
 from .filling import fill, unfilled
 from .hands_and_faces import hands_and_faces
-from .people import PARTS, Field, Peaks, group
+from .people import PARTS, Field, JointPeaks, group
 from .skeletons import OFF, ON, Drawing, Person, Points, draw, pose_of
 
 _BODY_HEIGHT = 184
@@ -61,7 +61,7 @@ def load(paths: Paths) -> nn.Module:
     return network.eval()
 
 
-def run(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
+def find_poses(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
     """Skeletons on black, and their points."""
     assert network is not None
     pictures = batch.images.flip(1) * (255 / 256) - 0.5
@@ -134,13 +134,13 @@ def decoded(affinities: Tensor, heat: Tensor, rows: Tensor, columns: Tensor) -> 
         for number in np.unique(part):
             mine = part == number
             score[mine] = warm.at(number, x[mine], y[mine])
-        peaks = Peaks(part, x, y, score)
+        peaks = JointPeaks(part, x, y, score)
         people = group(peaks, Field(field, rows_, columns_))
         found.append([_points(person, peaks) for person in people])
     return found
 
 
-def _points(person: Sequence[int], peaks: Peaks) -> Points:
+def _points(person: Sequence[int], peaks: JointPeaks) -> Points:
     return tuple(
         None if peak < 0 else (float(peaks.x[peak]), float(peaks.y[peak])) for peak in person
     )
@@ -206,9 +206,9 @@ METHODS = (
         group="pose",
         description="Skeletons of people with hands and faces. Licensed for non-commercial "
         "research only.",
-        run=run,
+        make_hint=find_poses,
         options=OPTIONS,
-        networks={"": Network((BODY, HAND, FACE), load)},
+        networks={"": NetworkSpec((BODY, HAND, FACE), load)},
         gives_poses=True,
         aliases=("OpenposePreprocessor", "OpenPose Pose"),
     ),

@@ -52,7 +52,7 @@ class Field:
 
 
 @dataclass(frozen=True)
-class Peaks:
+class JointPeaks:
     """The peaks of one picture, ordered by part."""
 
     part: np.ndarray
@@ -74,7 +74,7 @@ class Group:
     count: int = 0
 
 
-def group(peaks: Peaks, affinities: Field) -> list[list[int]]:
+def group(peaks: JointPeaks, affinities: Field) -> list[list[int]]:
     """For each person the peaks of its 18 parts, -1 where there is none."""
     groups: list[Group] = []
     for number, (one, other, *channels) in enumerate(_LIMBS):
@@ -91,7 +91,7 @@ def group(peaks: Peaks, affinities: Field) -> list[list[int]]:
 def _connections(
     starts: np.ndarray,
     ends: np.ndarray,
-    peaks: Peaks,
+    peaks: JointPeaks,
     affinities: Field,
     channels: Sequence[int],
 ) -> list[tuple[int, int, float]]:
@@ -128,7 +128,7 @@ def _add(
     start: tuple[int, int],
     end: tuple[int, int],
     score: float,
-    peaks: Peaks,
+    peaks: JointPeaks,
     may_begin: bool,
 ) -> None:
     """Put a limb, (part, peak) to (part, peak), into the groups that have one of its ends."""

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from ..controlnet_aux import network_class
-from ..method import Method, Network, Paths
+from ..method import Method, NetworkSpec, Paths
 from . import annotators
 from .checkpoints import State, filled
-from .soft_edges import SAFE, scribbled, soft
+from .soft_edges import SAFE, draw_scribbles, draw_soft_edges
 
 _VARIANT = "carv4"
 
@@ -92,7 +92,7 @@ def load(paths: Paths) -> nn.Module:
     return LastMap(filled(_network, paths[annotators.PIDINET.name], plain_weights)).eval()
 
 
-_NETWORKS = {"": Network((annotators.PIDINET,), load)}
+_NETWORKS = {"": NetworkSpec((annotators.PIDINET,), load)}
 
 METHODS = (
     Method(
@@ -101,7 +101,7 @@ METHODS = (
         group="lines",
         description="Soft edges by PiDiNet: smoother and with less detail than HED's. Its "
         "weights are for research only.",
-        run=soft,
+        make_hint=draw_soft_edges,
         options=(SAFE,),
         networks=_NETWORKS,
         multiple_of=64,
@@ -113,7 +113,7 @@ METHODS = (
         group="lines",
         description="Thick black and white scribbles along the edges that PiDiNet finds. Its "
         "weights are for research only.",
-        run=scribbled,
+        make_hint=draw_scribbles,
         options=(SAFE,),
         networks=_NETWORKS,
         multiple_of=64,

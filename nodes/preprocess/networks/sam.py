@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from ....inference.weight_files import load_state_dict
 from ..controlnet_aux import network_class
-from ..method import Batch, Hint, Method, Network, Option, Paths, WeightFile
+from ..method import Batch, Hint, Method, NetworkSpec, Option, Paths, WeightFile
 from .depth_maps import normalised
 from .filling import fill
 
@@ -86,7 +86,7 @@ def _own_biases(network: nn.Module) -> None:
             part.register_buffer("ab", biases, persistent=False)
 
 
-def run(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
+def colour_segments(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
     """Segments in colours on black, small ones over large ones."""
     assert isinstance(network, SegmentAnything)
     height, width = batch.images.shape[2:]
@@ -98,7 +98,12 @@ def run(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> 
     pictures = [
         _coloured(
             segments(
-                network, one[None], size, (height, width), options["points_per_side"], batch.check
+                network,
+                one[None],
+                size,
+                (height, width),
+                options["points_per_side"],
+                batch.check_interrupted,
             ),
             options["seed"],
         )
@@ -201,7 +206,7 @@ METHODS = (
         title="Segment Anything",
         group="segments",
         description="Every segment of a picture in a colour of its own.",
-        run=run,
+        make_hint=colour_segments,
         options=(
             Option(
                 "seed",
@@ -222,7 +227,7 @@ METHODS = (
             ),
         ),
         networks={
-            "": Network(
+            "": NetworkSpec(
                 (
                     WeightFile(
                         "dhkim2810/MobileSAM",

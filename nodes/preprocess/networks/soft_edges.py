@@ -50,13 +50,13 @@ def stepped(edges: Tensor, steps: int) -> Tensor:
     return (edges * (steps + 1)).trunc().div_(steps).clamp_(0, 1)
 
 
-def soft(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
-    """A method's `run`: what `network` says of edges, in three shades if `SAFE` is on."""
+def draw_soft_edges(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
+    """A method's `make_hint`: what `network` says of edges, in three shades if `SAFE` is on."""
     return Hint(_edges(network, batch, options))
 
 
-def scribbled(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
-    """A method's `run`: scribbles along the same edges."""
+def draw_scribbles(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
+    """A method's `make_hint`: scribbles along the same edges."""
     return Hint(scribble(_edges(network, batch, options)))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from ..controlnet_aux import network_class
-from ..method import Batch, Hint, Method, Network, Option, Paths
+from ..method import Batch, Hint, Method, NetworkSpec, Option, Paths
 from . import annotators
 from .checkpoints import filled
 from .soft_edges import MeanOfSides, stepped
@@ -23,7 +23,7 @@ def load(paths: Paths) -> nn.Module:
     return network_of(paths[annotators.TEED.name])
 
 
-def run(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
+def draw_soft_edges(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
     """Soft edges, in `safe_steps` + 1 shades unless that is 0."""
     assert network is not None
     edges = network(batch.images)
@@ -37,7 +37,7 @@ METHODS = (
         title="TEED Soft Edges",
         group="lines",
         description="Soft edges by TEED, a very small network: the fastest of them.",
-        run=run,
+        make_hint=draw_soft_edges,
         options=(
             Option(
                 "safe_steps",
@@ -48,7 +48,7 @@ METHODS = (
                 step=1,
             ),
         ),
-        networks={"": Network((annotators.TEED,), load)},
+        networks={"": NetworkSpec((annotators.TEED,), load)},
         multiple_of=64,
         aliases=("TEEDPreprocessor", "TEED_Preprocessor", "softedge_teed"),
     ),

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ....inference.weight_files import load_state_dict
 from ..controlnet_aux import network_class
-from ..method import Batch, Hint, Method, Network, Option, Paths, WeightFile
+from ..method import Batch, Hint, Method, NetworkSpec, Option, Paths, WeightFile
 from . import annotators
 from .filling import fill, unfilled
 
@@ -140,7 +140,7 @@ def _known(state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]
     return {name: v for name, v in given.items() if name in names or not name.endswith(index)}
 
 
-def run(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
+def estimate_depth(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
     """Nearness from 0 to 1."""
     assert network is not None
     distances = network(batch.images)
@@ -175,7 +175,7 @@ METHODS = (
         title="Zoe Depth",
         group="depth and normals",
         description="Depth of indoor scenes, near is bright. Looks at each picture twice.",
-        run=run,
+        make_hint=estimate_depth,
         options=(
             Option(
                 "gamma_corrected",
@@ -184,7 +184,7 @@ METHODS = (
             ),
         ),
         networks={
-            "": Network(
+            "": NetworkSpec(
                 (
                     WeightFile(
                         annotators.REPOSITORY,

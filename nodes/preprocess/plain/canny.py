@@ -22,7 +22,7 @@ _STEPS = 16
 """Edges grow by this many pixels between looks at whether they still grow: each look waits."""
 
 
-def run(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
+def draw_edges(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
     """White edges on black."""
     del network
     low, high = sorted((int(options["low_threshold"]), int(options["high_threshold"])))
@@ -100,7 +100,7 @@ METHODS: tuple[Method, ...] = (
         "lines",
         "Thin white edges where colours change abruptly, by two thresholds: OpenCV's Canny, bit "
         "for bit.",
-        run,
+        draw_edges,
         options=(
             Option(
                 "low_threshold",

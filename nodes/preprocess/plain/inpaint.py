@@ -15,7 +15,7 @@ _MISSING = -1.0
 """What ControlNet 1.1's inpaint model takes for a missing pixel; it is no colour."""
 
 
-def run(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
+def mark_masked(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
     """The picture, with -1 or black where the mask is above 0.5."""
     del network
     if batch.masks is None:
@@ -31,7 +31,7 @@ METHODS: tuple[Method, ...] = (
         "colour and tiles",
         "Marks the masked parts of a picture as missing, for inpainting ControlNets. It keeps the "
         "picture's size.",
-        run,
+        mark_masked,
         options=(
             Option(
                 "black_pixel_for_xinsir_cn",

@@ -17,7 +17,7 @@ _SIZE = 256
 """Pixels between two random numbers."""
 
 
-def run(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
+def move_parts(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
     """The same parts move to the same places in every picture."""
     del network
     height, width = batch.images.shape[-2:]
@@ -65,7 +65,7 @@ METHODS: tuple[Method, ...] = (
         "Content Shuffle",
         "colour and tiles",
         "Moves the picture's parts along smooth noise: colours and style stay, the content goes.",
-        run,
+        move_parts,
         options=(
             Option(
                 "seed",

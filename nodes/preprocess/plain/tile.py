@@ -17,7 +17,7 @@ from . import opencv
 _MULTIPLE = 64
 
 
-def run(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
+def remove_details(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
     """Shrunk by 2 so many times, and enlarged again, in steps of 1/255 as the reference does."""
     del network
     times = int(options["pyrUp_iters"])
@@ -72,7 +72,7 @@ METHODS: tuple[Method, ...] = (
         "Tile",
         "colour and tiles",
         "The picture without its details, for ControlNets that put new ones in.",
-        run,
+        remove_details,
         options=(
             Option("pyrUp_iters", 3, "How often the picture is halved: more is softer.", 1, 10, 1),
         ),

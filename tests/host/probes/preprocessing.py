@@ -218,19 +218,19 @@ def what_finds_nothing_is_compared_by_what_its_network_says() -> dict[str, Any]:
     """Hints that are flat in any dtype tell nothing about half precision."""
 
     def blind(what: Any) -> Any:
-        def run(network: Any, batch: Any, options: Mapping[str, Any]) -> Any:
+        def make_hint(network: Any, batch: Any, options: Mapping[str, Any]) -> Any:
             network(batch.images)
             return method.Hint(torch.zeros_like(batch.images[:, :1]))
 
-        return dataclasses.replace(what, run=run)
+        return dataclasses.replace(what, make_hint=make_hint)
 
     def hesitant(what: Any) -> Any:
-        def run(network: Any, batch: Any, options: Mapping[str, Any]) -> Any:
+        def make_hint(network: Any, batch: Any, options: Mapping[str, Any]) -> Any:
             for _ in range(2 if network.last.weight.dtype == torch.float32 else 1):
                 said = network(batch.images)
             return method.Hint(torch.sigmoid(said))
 
-        return dataclasses.replace(what, run=run)
+        return dataclasses.replace(what, make_hint=make_hint)
 
     good = ready(blind(toy("Blind")), precision="auto")
     other = ready(hesitant(toy("Hesitant")), precision="auto")

@@ -50,7 +50,7 @@ def made(method: Any, folder: Path, name: str, gain: float, looks: bool) -> Any:
         network.load_state_dict(torch.load(paths[file.name], weights_only=True))
         return network.eval()
 
-    def run(network: Any, batch: Any, options: Mapping[str, Any]) -> Any:
+    def make_hint(network: Any, batch: Any, options: Mapping[str, Any]) -> Any:
         if looks and float(batch.images.amax()) < 0:
             raise InjectedError
         return method.Hint(torch.sigmoid(network(batch.images)))
@@ -60,7 +60,7 @@ def made(method: Any, folder: Path, name: str, gain: float, looks: bool) -> Any:
         name,
         "lines",
         "A toy.",
-        run,
-        networks={"": method.Network((file,), load)},
+        make_hint,
+        networks={"": method.NetworkSpec((file,), load)},
         multiple_of=8,
     )

@@ -4,8 +4,8 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
-from typing import Any
 
 WAIT = 0.5
 """Seconds between two looks whether the user has stopped the workflow."""
@@ -35,7 +35,7 @@ def exclusive(destination: Path, check: Callable[[], None]) -> Iterator[None]:
         lock.release()
 
 
-class Part:
+class PartialDownload:
     """What has arrived so far, beside the destination; a note says of which file it is."""
 
     def __init__(self, destination: Path, url: str) -> None:
@@ -63,7 +63,7 @@ class Part:
         self._note.unlink(missing_ok=True)  # a link would be written through
         self._note.write_text(text, encoding="utf-8")
 
-    def open(self) -> Any:
+    def open(self) -> FileIO:
         """For more bytes. What is no file of its own, such as a link, is not written through."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         for name in ("O_NOFOLLOW", "O_BINARY"):  # not every system has both
