@@ -50,6 +50,7 @@ COLUMNS = ("calls", "injected", "results", "errors")
 FULL_FORMS = (
     "tests/unit/test_hostile_weights.py",
     "tests/unit/test_supply_chain.py",
+    "tests/host/test_architectures.py",
     "tests/host/test_soak.py",
     "tests/host/test_concurrency.py",
 )

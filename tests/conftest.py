@@ -1,14 +1,17 @@
-"""Make the repository importable as `comfyui_ipex`, and say at the end which hosts ran."""
+"""Make the repository importable as `comfyui_ipex`; say at the end what ran, and what did not."""
 
 import importlib.util
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+import sampling
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+SAMPLED = "Sampled by this commit (./test --campaign runs the full forms)"
 
 # As a package, but without running its __init__.py: that one needs the host's process.
 _package = types.ModuleType("comfyui_ipex")
@@ -38,7 +41,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register what must be active before collection starts."""
     config.pluginmanager.import_plugin("xpu_emulator.pytest_plugin")
     config.pluginmanager.register(_PlainRoot(), "plain-root")
-    config.pluginmanager.register(_HostSummary(), "host-summary")
+    config.pluginmanager.register(_Summary(), "summary")
+    config.option.loadscopereorder = False  # xdist's own order is by the number of tests
     _choose_examples(config.getoption("--campaign"))
 
 
@@ -61,6 +65,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=[],
         metavar="VERSION",
         help="run host tests only on this ComfyUI version (repeatable)",
+    )
+    parser.addoption(
+        "--every-host",
+        action="store_true",
+        help="run host tests on every ComfyUI version, not on some between the ends in turn",
     )
     parser.addoption(
         "--every-allocation",
@@ -99,66 +108,108 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     The devices are the CPU, two emulated cards, and a real NVIDIA card if there is one.
     """
     if "host_version" in metafunc.fixturenames:
-        from hosts import VERSIONS
-
         ends = metafunc.definition.get_closest_marker("oldest_and_newest") is not None
-        by_default = (VERSIONS[0], VERSIONS[-1]) if ends else VERSIONS
-        chosen = metafunc.config.getoption("--host") or by_default
+        chosen = metafunc.config.getoption("--host") or _hosts(metafunc.config, ends)
         metafunc.parametrize("host_version", chosen, indirect=True, scope="session")
     if "workflow_device" in metafunc.fixturenames:
         real = ["cuda:0"] if metafunc.config.getoption("--cuda") else []
         metafunc.parametrize("workflow_device", ["cpu", "xpu", *real])
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep in one worker what shares servers, and what changes torch in its own process.
+def _hosts(config: pytest.Config, ends: bool) -> tuple[str, ...]:
+    """The versions that a test runs on: the oldest, the newest, and one between in its turn."""
+    from hosts import VERSIONS
 
-    Host tests without a server share what their module has asked a process of the host.
+    oldest, *between, newest = VERSIONS
+    if ends:
+        return oldest, newest
+    if config.getoption("--every-host") or config.getoption("--campaign"):
+        return VERSIONS
+    one = sampling.share("ComfyUI between the oldest and the newest (--every-host)", between, 1)
+    return oldest, *one, newest
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Keep in one worker what shares servers or answers, and start with what takes longest.
+
+    The many short tests come last, so that no worker waits long for the other one.
     """
     for item in items:
-        if "xpu_emulator" in item.path.parts:
-            item.add_marker(pytest.mark.xdist_group("emulator"))
-            continue
-        if item.path.parent.name == "nix":
-            item.add_marker(pytest.mark.xdist_group("nix"))
-            continue
-        if item.path.parent.name == "patches":
-            shared = "servers" if "pool" in item.fixturenames else item.path.stem
-            item.add_marker(pytest.mark.xdist_group(f"patches {shared}"))
-            continue
-        callspec = getattr(item, "callspec", None)
-        if callspec is not None and "host_version" in callspec.params:
-            shared = "servers" if "pool" in item.fixturenames else item.path.stem
-            group = f"{callspec.params['host_version']} {shared}"
+        group = _group(item)
+        if group and item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(group))
+    yield
+    if hasattr(items[0].config if items else None, "workerinput"):
+        items.sort(key=_turn)
 
 
-class _HostSummary:
-    """Says in the last lines which host trees the tests ran on, in whichever process."""
+def _group(item: pytest.Item) -> str:
+    """What a test has to stay with, "" if nothing.
+
+    Tests of one host version share its servers, or what their module has asked a process of the
+    host; others share a fixture of their module. The emulator changes torch in its own process.
+    """
+    if "xpu_emulator" in item.path.parts:
+        return "emulator"
+    folder = item.path.parent.name
+    if folder == "nix":
+        return folder
+    names = getattr(item, "fixturenames", ())
+    shared = "servers" if "pool" in names else item.path.stem
+    if folder == "patches":
+        return f"patches {shared}"
+    callspec = getattr(item, "callspec", None)
+    if callspec is not None and "host_version" in callspec.params:
+        return f"{callspec.params['host_version']} {shared}"
+    return f"{folder} {shared}" if folder == "host" or _shares_a_fixture(item) else ""
+
+
+def _shares_a_fixture(item: pytest.Item) -> bool:
+    """Whether a test asks for something that its module makes once."""
+    info = getattr(item, "_fixtureinfo", None)
+    definitions = info.name2fixturedefs.values() if info is not None else ()
+    return any(one.scope == "module" for found in definitions for one in found)
+
+
+def _turn(item: pytest.Item) -> int:
+    """0 for tests that share servers, 1 for other groups, 2 for the rest."""
+    marker = item.get_closest_marker("xdist_group")
+    if marker is None:
+        return 2
+    return 0 if marker.args[0].endswith("servers") else 1
+
+
+class _Summary:
+    """Says in the last lines which host trees the tests ran on, and what was left out."""
 
     def __init__(self) -> None:
-        self.lines: set[str] = set()
+        self.lines: dict[str, set[str]] = {"ComfyUI hosts": set(), SAMPLED: set()}
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Take this process's hosts; a worker hands them to the process that reports."""
+        """Take this process's lines; a worker hands them to the process that reports."""
         from hosts import used_hosts
 
-        self.lines.update(used_hosts())
+        self._add({"ComfyUI hosts": used_hosts(), SAMPLED: sampling.lines()})
         output = getattr(session.config, "workeroutput", None)
         if output is not None:
-            output["hosts"] = sorted(self.lines)
+            output["summary"] = {title: sorted(lines) for title, lines in self.lines.items()}
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: object) -> None:
-        """Take a finished worker's hosts."""
-        self.lines.update(getattr(node, "workeroutput", {}).get("hosts", []))
+        """Take a finished worker's lines."""
+        self._add(getattr(node, "workeroutput", {}).get("summary", {}))
+
+    def _add(self, found: Mapping[str, Iterable[str]]) -> None:
+        for title, lines in found.items():
+            self.lines[title].update(lines)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Write the lines."""
-        if self.lines:
-            terminalreporter.section("ComfyUI hosts")
-            for line in sorted(self.lines):
+        for title, lines in self.lines.items():
+            if lines:
+                terminalreporter.section(title)
+            for line in sorted(lines):
                 terminalreporter.line(line)
 
 
