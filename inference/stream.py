@@ -5,6 +5,7 @@ memory runs out, finished pieces are kept, and the rest goes on in smaller calls
 module of nodes and inference that handles memory that runs out.
 """
 
+import functools
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from .missing_ops import complete
 from .transfer import Transfer
 
 Piece = TypeVar("Piece")
+Result = TypeVar("Result")
 
 _STEPS = 1000
 """Of a node's progress bar."""
@@ -204,14 +206,14 @@ class _Stream(Generic[Piece]):
             if self.waiting:
                 self.ui.check_interrupted()
                 pieces = self._next()
-                launched = self._try(pieces, lambda pieces=pieces: self._launch(pieces))
+                launched = self._try(pieces, functools.partial(self._launch, pieces))
             if launched is not None and self.overlaps:
                 for placing in _joined(self.task, launched.pieces):
                     self.sink.reserve(placing.region)
             if before is None and (not self.overlaps or self._measure is not None):
                 before, launched = launched, None
             if before is not None:
-                self._try(before.pieces, lambda call=before: self._write(call))
+                self._try(before.pieces, functools.partial(self._write, before))
 
     def _next(self) -> list[Piece]:
         """Up to `at_once` pieces that go through the network together."""
@@ -227,7 +229,7 @@ class _Stream(Generic[Piece]):
             together.append(self.waiting.popleft())
         return together
 
-    def _try(self, pieces: list[Piece], call: Callable[[], Any]) -> Any:
+    def _try(self, pieces: list[Piece], call: Callable[[], Result]) -> Result | None:
         """`call()`; None if memory ran out, and the pieces wait for smaller calls."""
         try:
             return call()

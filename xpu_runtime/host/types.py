@@ -30,6 +30,8 @@ class ModelPatcher(Protocol):
     load_device: "torch.device"
     offload_device: "torch.device"
     parent: "ModelPatcher | None"
+    size: int
+    """Bytes of the weights as the host counted them; 0: to be counted anew."""
     patches: Patches
     patches_uuid: Any
     """A `uuid.UUID`. The host compares it, nothing else."""

@@ -6,7 +6,7 @@ there, and a `Handle` stands for it in the call.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from ..devices import CPU
 
@@ -174,7 +174,7 @@ class There:
 
 
 Location = Here | There
-Handle = "Held | Resident"
+Handle: TypeAlias = "Held | Resident"
 
 
 def _value(argument: Any) -> Any:
