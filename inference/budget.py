@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..xpu_runtime import devices, host, memory
+from ..xpu_runtime import devices, host
+from ..xpu_runtime.seams import memory
 from ..xpu_runtime.settings import read
 from .dry_run import Cost
 

@@ -178,7 +178,17 @@ class ComfyServer:
         raise AssertionError(f"only the nodes {run.executed} were executed, not all")
 
     def run(self, workflow: Mapping[str, Any]) -> Run:
-        """Queue a workflow, wait on the websocket until it ends, fetch its pictures.
+        """Queue a workflow, wait until it ends, fetch its pictures.
+
+        Raises `WorkflowError` if it is refused or fails.
+        """
+        events, record = self.execute(workflow)
+        files = self.client.images(record)
+        pictures = [_pixels(data) for node in sorted(files) for data in files[node]]
+        return Run(pictures, executed_nodes(events), events)
+
+    def execute(self, workflow: Mapping[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """Queue a workflow and wait until it ends: the server's messages, and its record.
 
         Raises `WorkflowError` if it is refused or fails.
         """
@@ -194,10 +204,13 @@ class ComfyServer:
             socket.close()
         record = self.client.wait(prompt_id, RUN_SECONDS)
         raise_if_failed(record)
-        files = self.client.images(record)
-        pictures = [_pixels(data) for node in sorted(files) for data in files[node]]
-        executed = [e["data"]["node"] for e in events if e["type"] == "executing"]
-        return Run(pictures, [node for node in executed if node is not None], events)
+        return events, record
+
+
+def executed_nodes(events: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The nodes that were executed, not taken from the cache, by the server's messages."""
+    nodes = [event["data"]["node"] for event in events if event["type"] == "executing"]
+    return [node for node in nodes if node is not None]
 
 
 def _events_until_end(socket: "websocket.WebSocket", prompt_id: str) -> list[dict[str, Any]]:

@@ -24,9 +24,9 @@ if "comfyui_ipex" not in sys.modules:
 from comfyui_ipex import nodes  # noqa: E402
 from comfyui_ipex.nodes.preprocess.catalogue import METHODS  # noqa: E402
 from comfyui_ipex.xpu_runtime import host  # noqa: E402
-from comfyui_ipex.xpu_runtime.memory import MemoryReader  # noqa: E402
 from comfyui_ipex.xpu_runtime.priority import Primary  # noqa: E402
 from comfyui_ipex.xpu_runtime.seams import Circumstances, seams  # noqa: E402
+from comfyui_ipex.xpu_runtime.seams.memory import MemoryReader  # noqa: E402
 from comfyui_ipex.xpu_runtime.settings import SETTINGS  # noqa: E402
 
 LOCALES = REPOSITORY / "locales"

@@ -104,7 +104,7 @@ def _parents(name: str) -> Iterator[str]:
 
 
 def _imports(module: SourceModule, modules: Modules, at_start: bool) -> Iterator[str]:
-    nodes = _nodes_at_start(module.tree) if at_start else ast.walk(module.tree)
+    nodes = nodes_at_start(module.tree) if at_start else ast.walk(module.tree)
     for node in nodes:
         if isinstance(node, ast.ImportFrom):
             yield from _imported_from(module, node, modules)
@@ -114,7 +114,7 @@ def _imports(module: SourceModule, modules: Modules, at_start: bool) -> Iterator
             yield from _loaded_by_name(module, node, modules)
 
 
-def _nodes_at_start(tree: ast.AST) -> Iterator[ast.AST]:
+def nodes_at_start(tree: ast.AST) -> Iterator[ast.AST]:
     """The nodes that run when a module is loaded."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
@@ -122,7 +122,7 @@ def _nodes_at_start(tree: ast.AST) -> Iterator[ast.AST]:
         if isinstance(node, ast.If) and _name_of(node.test) in _TYPE_CHECKING:
             continue
         yield node
-        yield from _nodes_at_start(node)
+        yield from nodes_at_start(node)
 
 
 def _imported_from(module: SourceModule, node: ast.ImportFrom, modules: Modules) -> Iterator[str]:
@@ -336,15 +336,29 @@ def describe_names(root: Path) -> Iterator[str]:
         yield f"function: {place}"
 
 
+def unpack_revision(revision: str, folder: Path) -> str:
+    """Write the files of a commit into a new folder; returns the commit's id.
+
+    Raises `subprocess.CalledProcessError` for what git does not know.
+    """
+    command = ["git", "rev-parse", "--verify", f"{revision}^{{commit}}"]
+    found = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True)
+    commit = found.stdout.strip()
+    command = ["git", "archive", "--format=tar", commit]
+    packed = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True).stdout
+    folder.mkdir(parents=True)
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        archive.extractall(folder, filter="data")
+    return commit
+
+
 def measure_revision(revision: str, names: list[str]) -> Figures:
     """The figures of a commit; `names` gets the lines of `describe_names`."""
-    command = ["git", "archive", "--format=tar", revision]
-    packed = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True).stdout
-    with tempfile.TemporaryDirectory() as folder:
-        with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-            archive.extractall(folder, filter="data")
-        names += describe_names(Path(folder))
-        return measure(Path(folder))
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "revision"
+        unpack_revision(revision, folder)
+        names += describe_names(folder)
+        return measure(folder)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -107,6 +107,12 @@ def campaign(arguments: Sequence[str]) -> int:
     return run_program(environment, TESTS / "campaign.py", arguments)
 
 
+def compare_pictures(arguments: Sequence[str]) -> int:
+    """Whether two revisions make the same pictures on every host."""
+    environment, _ = prepare()
+    return run_program(environment, REPOSITORY / "tools" / "compare_pictures.py", arguments)
+
+
 Form = Callable[[Sequence[str]], int]
 
 FORMS: Mapping[str, Form] = {
@@ -115,6 +121,7 @@ FORMS: Mapping[str, Form] = {
     "--pictures": pictures,
     "--ipex": ipex_tests,
     "--campaign": campaign,
+    "--compare-pictures": compare_pictures,
 }
 """By the argument that asks for it; each takes the others, and returns the exit status."""
 
@@ -156,7 +163,7 @@ def run_pytest(environment: Environment, arguments: Sequence[str]) -> int:
 
 
 def run_program(environment: Environment, program: Path, arguments: Sequence[str]) -> int:
-    """Run a program of the tests with `arguments`; returns the exit status."""
+    """Run a program in the environment with `arguments`; returns the exit status."""
     command = [str(environment.python), str(program), *arguments]
     return subprocess.run(command, cwd=REPOSITORY, env=settings_of_tests(), check=False).returncode
 

@@ -13,12 +13,12 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from . import host, prestart, runtime, server_hooks
-from .decisions.primary import is_xpu
 from .import_hook import isolated
 from .log import LOGGER
 from .priority import SETTING, forced
 from .replacement import made
 from .seam import Installation, Seam, SeamError, why_not_needed
+from .seams.devices import is_xpu
 from .settings import names, read
 from .targets import TargetError
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import host, workers
-from .memory import allocation_setting
 from .priority import HostArguments
 from .readable import Unreadable, readable
 from .report_devices import DeviceReport, PrimaryDevice, device_reports, primary_device
 from .report_software import Software, arguments, environment, software
 from .seam import SeamStatus
+from .seams.memory import allocation_setting
 from .settings import read
 
 if TYPE_CHECKING:

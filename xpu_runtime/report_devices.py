@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from . import host
 from .devices import CPU, Device
-from .memory import (
+from .priority import HostArguments, Primary
+from .readable import Unreadable, readable
+from .seams.memory import (
     LEVEL_ZERO_ALLOCATION,
     FreeMemory,
     MemoryReader,
@@ -15,8 +17,6 @@ from .memory import (
     is_integrated,
     largest_allocation,
 )
-from .priority import HostArguments, Primary
-from .readable import Unreadable, readable
 
 if TYPE_CHECKING:
     import torch

@@ -8,10 +8,10 @@ from typing import TypeVar
 from . import VERSION, devices, host, server_hooks, workers
 from .devices import Device, DeviceAbsentError
 from .log import LOGGER
-from .memory import MemoryReader, allocation_setting
 from .priority import SETTING, DeviceConflictError, Primary, forced, primary
 from .seam import Installation, Seam, SeamError, SeamState, SeamStatus
 from .seams import Circumstances, seams
+from .seams.memory import MemoryReader, allocation_setting
 from .settings import names, read
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import hosts
 import pytest
-from comfyui_ipex.xpu_runtime.memory import MemoryReader
 from comfyui_ipex.xpu_runtime.priority import Primary
 from comfyui_ipex.xpu_runtime.seams import Circumstances, seams
+from comfyui_ipex.xpu_runtime.seams.memory import MemoryReader
 from patch_series import FOLDER, SERIES, TOUCHED, lines_of, named_rows, text_of
 
 GIT = ("git", "apply")

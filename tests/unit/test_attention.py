@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as functional
-from comfyui_ipex.xpu_runtime.attention import as_rank_two, bounded_sdpa
+from comfyui_ipex.xpu_runtime.seams.attention_in_parts import as_rank_two, bounded_sdpa
 
 sdpa = functional.scaled_dot_product_attention
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12, torch.float16: 1e-3, torch.bfloat16: 1e-3}

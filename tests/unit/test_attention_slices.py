@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 from comfyui_ipex.xpu_runtime import host
-from comfyui_ipex.xpu_runtime.attention_plan import UNCHECKED_BYTES
-from comfyui_ipex.xpu_runtime.decisions import attention
-from comfyui_ipex.xpu_runtime.sliced_attention import can_be_sliced, sliced_attention
+from comfyui_ipex.xpu_runtime.seams import attention
+from comfyui_ipex.xpu_runtime.seams.attention_in_parts import can_be_sliced, sliced_attention
+from comfyui_ipex.xpu_runtime.seams.attention_limits import UNCHECKED_BYTES
 from xpu_emulator import DeviceSpec, EmulatedXpu
 from xpu_emulator.profiles import A770
 

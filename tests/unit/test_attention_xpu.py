@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as functional
-from comfyui_ipex.xpu_runtime.attention import bounded_sdpa
-from comfyui_ipex.xpu_runtime.attention_plan import UNCHECKED_BYTES, score_limit
-from comfyui_ipex.xpu_runtime.decisions.attention import scaled_dot_product_attention
+from comfyui_ipex.xpu_runtime.seams.attention import scaled_dot_product_attention
+from comfyui_ipex.xpu_runtime.seams.attention_in_parts import bounded_sdpa
+from comfyui_ipex.xpu_runtime.seams.attention_limits import UNCHECKED_BYTES, score_limit
 from xpu_emulator import DeviceSpec, EmulatedXpu
 from xpu_emulator.profiles import A770
 

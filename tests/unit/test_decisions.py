@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 from comfyui_ipex.xpu_runtime import host
-from comfyui_ipex.xpu_runtime.decisions import dtypes, memory, primary, transfer
-from comfyui_ipex.xpu_runtime.memory import FreeMemory, MemoryReader, Reading
 from comfyui_ipex.xpu_runtime.priority import Primary
+from comfyui_ipex.xpu_runtime.seams import devices, dtypes, memory, transfer
+from comfyui_ipex.xpu_runtime.seams.memory import FreeMemory, MemoryReader, Reading
 from originals import ORIGINAL, Original
 
 XPU = torch.device("xpu:0")
@@ -39,8 +39,8 @@ def runs_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("factory", "arguments"),
     [
-        (memory.free_memory(FixedReader()), (True,)),
-        (memory.total_memory(FixedReader()), (True,)),
+        (memory.get_free_memory(FixedReader()), (True,)),
+        (memory.get_total_memory(FixedReader()), (True,)),
         (dtypes.should_use_fp16, (5, False, True)),
         (dtypes.supports_fp64, ()),
         (dtypes.should_use_bf16, (5, False, True)),
@@ -57,7 +57,7 @@ def test_other_devices_get_the_original_with_the_same_arguments(
 
 def test_free_memory_of_an_xpu() -> None:
     original = Original()
-    get_free_memory = memory.free_memory(FixedReader())(original)
+    get_free_memory = memory.get_free_memory(FixedReader())(original)
     assert get_free_memory(XPU) == 7
     assert get_free_memory(XPU, torch_free_too=True) == (7, 3)
     assert original.calls == []
@@ -94,7 +94,7 @@ def test_the_chosen_card_replaces_another_of_its_kind_and_nothing_else(
     kind: str, index: int | None, answer: str, device: str
 ) -> None:
     original = Original(torch.device(answer))
-    chosen = primary.primary_device(Primary(kind, index, None))(original)
+    chosen = devices.primary_device(Primary(kind, index, None))(original)
     assert chosen() == torch.device(device)
 
 
@@ -112,16 +112,16 @@ def test_with_both_makers_the_device_in_question_decides_the_kind(
     own: str, asked: str | None, intel: bool, nvidia: bool
 ) -> None:
     chosen = Primary(own, None, None)
-    with primary.asking_about(asked):
-        assert primary.is_intel_xpu(chosen)(Original(True))() is intel
-        assert primary.is_nvidia(chosen)(Original(True))() is nvidia
-        assert primary.is_intel_xpu(chosen)(Original(False))() is False
-        assert primary.is_nvidia(chosen)(Original(False))() is False
+    with devices.asking_about(asked):
+        assert devices.is_intel_xpu(chosen)(Original(True))() is intel
+        assert devices.is_nvidia(chosen)(Original(True))() is nvidia
+        assert devices.is_intel_xpu(chosen)(Original(False))() is False
+        assert devices.is_nvidia(chosen)(Original(False))() is False
 
 
 def test_a_question_ends_with_its_call_and_stays_in_its_thread() -> None:
-    intel = primary.is_intel_xpu(Primary("cuda", None, None))(Original(True))
-    with ThreadPoolExecutor(1) as pool, primary.asking_about("xpu"):
+    intel = devices.is_intel_xpu(Primary("cuda", None, None))(Original(True))
+    with ThreadPoolExecutor(1) as pool, devices.asking_about("xpu"):
         assert intel()
         assert not pool.submit(intel).result()
     assert not intel()
@@ -129,12 +129,12 @@ def test_a_question_ends_with_its_call_and_stays_in_its_thread() -> None:
 
 def test_every_card_of_both_makers_is_listed_once() -> None:
     chosen = Primary("cuda", None, None)
-    intel = primary.is_intel_xpu(chosen)(Original(True))
+    intel = devices.is_intel_xpu(chosen)(Original(True))
 
     def original(exclude_current: bool = False) -> list[torch.device]:
         return [torch.device("xpu:0")] if intel() else [torch.device("cuda:0")]
 
-    listed = primary.all_devices(original)
+    listed = devices.all_devices(original)
     assert listed() == [torch.device("cuda:0"), torch.device("xpu:0")]
     assert listed(exclude_current=True) == [torch.device("xpu:0")]
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from comfyui_ipex.xpu_runtime import host
-from comfyui_ipex.xpu_runtime.decisions import dtypes, transfer
+from comfyui_ipex.xpu_runtime.seams import dtypes, transfer
 
 SECOND = torch.device("xpu:1")
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 from comfyui_ipex.xpu_runtime import host
-from comfyui_ipex.xpu_runtime.decisions import faults
 from comfyui_ipex.xpu_runtime.errors import DeviceLostError
+from comfyui_ipex.xpu_runtime.seams import faults
 from originals import Original
 
 XPU = torch.device("xpu:0")

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-from comfyui_ipex.xpu_runtime import memory
-from comfyui_ipex.xpu_runtime.memory import MemoryReader, Reading, free_memory
+from comfyui_ipex.xpu_runtime.seams import memory
+from comfyui_ipex.xpu_runtime.seams.memory import MemoryReader, Reading, free_memory
 from xpu_emulator import DeviceSpec, profile_named
 
 MIB = 1 << 20

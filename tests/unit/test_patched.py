@@ -11,10 +11,10 @@ import pytest
 from comfyui_ipex.xpu_runtime import host, patched, runtime, server_hooks
 from comfyui_ipex.xpu_runtime.devices import CPU, Device
 from comfyui_ipex.xpu_runtime.host import patches
-from comfyui_ipex.xpu_runtime.memory import MemoryReader
 from comfyui_ipex.xpu_runtime.priority import HostArguments, Primary
 from comfyui_ipex.xpu_runtime.seam import Seam
 from comfyui_ipex.xpu_runtime.seams import PATCHED, Circumstances, seams
+from comfyui_ipex.xpu_runtime.seams.memory import MemoryReader
 from toy_hosts import MODULE, free_memory, seam, toy_host
 
 CPU_ONLY = (Device(CPU, "CPU"),)

@@ -11,12 +11,12 @@ import pytest
 import torch
 from comfyui_ipex.xpu_runtime import host, report, report_data, report_devices
 from comfyui_ipex.xpu_runtime.devices import CPU, Device, discover
-from comfyui_ipex.xpu_runtime.memory import MemoryReader
 from comfyui_ipex.xpu_runtime.priority import Forced, HostArguments, Primary
 from comfyui_ipex.xpu_runtime.readable import Unreadable
 from comfyui_ipex.xpu_runtime.report_data import collect, without_paths
 from comfyui_ipex.xpu_runtime.runtime import Runtime
 from comfyui_ipex.xpu_runtime.seam import Installation
+from comfyui_ipex.xpu_runtime.seams.memory import MemoryReader
 from toy_hosts import seam, toy_host
 from xpu_emulator import DeviceSpec, profile_named
 

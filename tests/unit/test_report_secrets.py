@@ -8,10 +8,10 @@ import pytest
 import report_contents
 from comfyui_ipex.xpu_runtime import host, report, report_data
 from comfyui_ipex.xpu_runtime.devices import CPU, Device
-from comfyui_ipex.xpu_runtime.memory import MemoryReader
 from comfyui_ipex.xpu_runtime.priority import Primary
 from comfyui_ipex.xpu_runtime.report_data import collect, without_paths
 from comfyui_ipex.xpu_runtime.runtime import Runtime
+from comfyui_ipex.xpu_runtime.seams.memory import MemoryReader
 
 SECRET = "s3cr3t-ann-4711"
 

@@ -14,10 +14,10 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from comfyui_ipex.xpu_runtime import host, server_hooks
 from comfyui_ipex.xpu_runtime.devices import CPU, Device
-from comfyui_ipex.xpu_runtime.memory import MemoryReader
 from comfyui_ipex.xpu_runtime.priority import Primary
 from comfyui_ipex.xpu_runtime.runtime import Runtime
 from comfyui_ipex.xpu_runtime.seam import Installation
+from comfyui_ipex.xpu_runtime.seams.memory import MemoryReader
 from toy_hosts import seam, toy_host
 
 A770 = Device("xpu:0", "A770")

@@ -10,9 +10,9 @@ import pytest
 from comfyui_ipex import nodes
 from comfyui_ipex.launcher import benchmark
 from comfyui_ipex.xpu_runtime import VERSION, host
-from comfyui_ipex.xpu_runtime.memory import MemoryReader
 from comfyui_ipex.xpu_runtime.priority import Primary
 from comfyui_ipex.xpu_runtime.seams import Circumstances, seams
+from comfyui_ipex.xpu_runtime.seams.memory import MemoryReader
 from comfyui_ipex.xpu_runtime.settings import SETTINGS, read
 from conftest import REPOSITORY
 

@@ -8,14 +8,12 @@ choice of a card.
 import dataclasses
 
 from .. import host
-from ..memory import MemoryReader
 from ..seam import Seam
 from .attention import attention_seams
-from .circumstances import Circumstances
-from .devices import device_seams, primary_seam
+from .devices import Circumstances, device_seams, primary_seam
 from .dtypes import dtype_seams
 from .faults import fault_seams
-from .memory import memory_seams
+from .memory import MemoryReader, memory_seams
 from .transfer import transfer_seams
 
 __all__ = ["PATCHED", "Circumstances", "seams"]

@@ -39,7 +39,7 @@ _ALLOCATION_STEP = 2 * MIB
 
 
 @dataclass(frozen=True)
-class Plan:
+class Chunks:
     """How much of each dimension one call takes. A dimension's last chunk may be smaller."""
 
     batch: int
@@ -47,14 +47,14 @@ class Plan:
     query_tokens: int
 
 
-def plan(
+def plan_chunks(
     batch: int,
     heads: int,
     query_tokens: int,
     key_tokens: int,
     bytes_per_element: int,
     limit_bytes: int,
-) -> Plan | None:
+) -> Chunks | None:
     """Chunks whose scores take at most `limit_bytes`, or None if one call does.
 
     All counts are 0 or more. The batch is split first, then heads, then queries, each into
@@ -65,10 +65,10 @@ def plan(
     if batch * heads * query_tokens * row <= limit_bytes:
         return None
     if (rows := limit_bytes // (heads * query_tokens * row)) >= 1:
-        return Plan(_even(batch, rows), heads, query_tokens)
+        return Chunks(_even(batch, rows), heads, query_tokens)
     if (rows := limit_bytes // (query_tokens * row)) >= 1:
-        return Plan(1, _even(heads, rows), query_tokens)
-    return Plan(1, 1, _even(query_tokens, max(1, limit_bytes // row)))
+        return Chunks(1, _even(heads, rows), query_tokens)
+    return Chunks(1, 1, _even(query_tokens, max(1, limit_bytes // row)))
 
 
 def _even(total: int, largest: int) -> int:

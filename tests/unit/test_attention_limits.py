@@ -4,11 +4,11 @@ import itertools
 import random
 
 import pytest
-from comfyui_ipex.xpu_runtime.attention_plan import (
+from comfyui_ipex.xpu_runtime.seams.attention_limits import (
     SMALLEST_LIMIT,
-    Plan,
+    Chunks,
     has_fused_attention,
-    plan,
+    plan_chunks,
     score_limit,
 )
 
@@ -17,9 +17,9 @@ GIB = 1 << 30
 
 
 def assert_sound(sizes: tuple[int, int, int], keys: int, width: int, limit: int) -> None:
-    """What holds for every plan."""
+    """What holds for all chunks."""
     batch, heads, queries = sizes
-    made = plan(batch, heads, queries, keys, width, limit)
+    made = plan_chunks(batch, heads, queries, keys, width, limit)
     if batch * heads * queries * keys * width <= limit:
         assert made is None
         return
@@ -64,10 +64,10 @@ def test_random_plans_of_real_sizes_are_sound() -> None:
 
 
 @pytest.mark.parametrize("empty", range(4))
-def test_nothing_to_compute_needs_no_plan(empty: int) -> None:
+def test_nothing_to_compute_needs_no_chunks(empty: int) -> None:
     sizes = [2, 3, 4, 5]
     sizes[empty] = 0
-    assert plan(*sizes, 4, 0) is None
+    assert plan_chunks(*sizes, 4, 0) is None
 
 
 @pytest.mark.parametrize(
@@ -75,17 +75,17 @@ def test_nothing_to_compute_needs_no_plan(empty: int) -> None:
     [
         # SD 1.5 at 512x512, conditional and unconditional: 1 GiB in fp32.
         ((2, 8, 4096, 4096), 1 * GIB, None),
-        ((2, 8, 4096, 4096), 1 * GIB - 1, Plan(1, 8, 4096)),
-        ((2, 8, 4096, 4096), 256 * MIB, Plan(1, 4, 4096)),
-        ((2, 8, 4096, 4096), 63 * MIB, Plan(1, 1, 2048)),  # not 4032 and a rest of 64
+        ((2, 8, 4096, 4096), 1 * GIB - 1, Chunks(1, 8, 4096)),
+        ((2, 8, 4096, 4096), 256 * MIB, Chunks(1, 4, 4096)),
+        ((2, 8, 4096, 4096), 63 * MIB, Chunks(1, 1, 2048)),  # not 4032 and a rest of 64
         # SDXL at 2048x2048, and the attention of a VAE at the same size.
-        ((2, 10, 16384, 16384), 4 * GIB, Plan(1, 4, 16384)),
-        ((1, 1, 65536, 65536), 4 * GIB, Plan(1, 1, 16384)),
-        ((1, 1, 3, 1 << 40), 4 * GIB, Plan(1, 1, 1)),
+        ((2, 10, 16384, 16384), 4 * GIB, Chunks(1, 4, 16384)),
+        ((1, 1, 65536, 65536), 4 * GIB, Chunks(1, 1, 16384)),
+        ((1, 1, 3, 1 << 40), 4 * GIB, Chunks(1, 1, 1)),
     ],
 )
-def test_known_models(sizes: tuple[int, ...], limit: int, expected: Plan | None) -> None:
-    assert plan(*sizes, 4, limit) == expected
+def test_known_models(sizes: tuple[int, ...], limit: int, expected: Chunks | None) -> None:
+    assert plan_chunks(*sizes, 4, limit) == expected
 
 
 @pytest.mark.parametrize(
