@@ -76,6 +76,11 @@ class Budget:
         if self._patcher is not None:
             host.load_whole(self._patcher, 0)
 
+    def release(self) -> None:
+        """Have the host take the network off the device."""
+        if self._patcher is not None:
+            host.unload(self._patcher)
+
     def empty_caches(self) -> None:
         """Give memory that nothing uses back to the drivers."""
         host.empty_caches()

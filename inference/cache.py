@@ -28,7 +28,7 @@ class Cached(Protocol):
     size: int
     """Bytes of the weights."""
 
-    def unload(self) -> None:
+    def leave_device(self) -> None:
         """Take the weights off the device."""
 
 
@@ -117,7 +117,7 @@ class NetworkCache:
         _, network = self._held.popitem(last=False)
         # Reference cycles in a network would hold its memory on the card for a while; whoever
         # else holds it has it loaded again.
-        network.unload()
+        network.leave_device()
 
 
 NETWORKS = NetworkCache()

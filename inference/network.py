@@ -103,9 +103,9 @@ class Network:
         with managed_model.resident(self.patcher, memory):
             yield
 
-    def unload(self) -> None:
-        """Take the weights off the device."""
-        host.unload(self.patcher)
+    def leave_device(self) -> None:
+        """Take the weights off the load device."""
+        self.budget.release()
 
     def settle(self) -> torch.dtype:
         """The dtype that the network computes in; found, and the weights cast, the first time.
@@ -121,7 +121,7 @@ class Network:
                 self._answers_by_dtype(),
                 self.traits.title,
             )
-            self.unload()
+            self.leave_device()
             self._lay_out(self.module.to(self.dtype), self.dtype)
             self.patcher.size = 0  # of the weights; the host asks for it anew
             with contextlib.suppress(RuntimeError, TypeError, AttributeError):  # TorchScript

@@ -13,9 +13,9 @@ from ...inference.cache import NETWORKS
 from ...inference.facts import digest_of
 from ...xpu_runtime import host
 from ...xpu_runtime.managed_model import managed
-from ...xpu_runtime.placement import Here, Location, copied
-from ...xpu_runtime.placement.location import Handle, Held
-from ...xpu_runtime.placement.modules import RemoteModule, locate_module, original_of
+from ...xpu_runtime.placement import Location, copied
+from ...xpu_runtime.placement.location import Handle
+from ...xpu_runtime.placement.modules import RemoteModule, locate_component, original_of
 from . import loading
 from .model import call_network, is_managed, manage, network_of, with_module
 
@@ -72,9 +72,7 @@ def _source_of(descriptor: "Descriptor") -> DescriptorSource:
 
 def locate(descriptor: "Descriptor") -> "tuple[Location, Handle]":
     """Where the model is, and the handle on its descriptor there."""
-    return locate_module(
-        descriptor.model, lambda: (Here(network_of(descriptor).device), Held(descriptor))
-    )
+    return locate_component(descriptor, descriptor.model, lambda: network_of(descriptor).device)
 
 
 def original(descriptor: "Descriptor") -> "Descriptor":

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..workers import NotOnWorkerError
-from .location import There
+from .location import Held, Here, There
 
 if TYPE_CHECKING:
     from ..workers import Resident
@@ -54,16 +54,16 @@ class RemoteModule(nn.Module):
             raise NotOnWorkerError(self._owner, f"model.{name}", worker) from error
 
 
-def locate_module(
-    module: nn.Module, own: "Callable[[], tuple[Location, Handle]]"
+def locate_component(
+    component: Any, module: nn.Module, device: Callable[[], torch.device]
 ) -> "tuple[Location, Handle]":
     """Where the network is that `module` is or stands for, and a handle on its component.
 
-    `own()` says so for a module of this process.
+    `device()` is where a network of this process runs.
     """
     if isinstance(module, RemoteModule):
         return module.location, module.handle
-    return own()
+    return Here(device()), Held(component)
 
 
 def original_of(module: nn.Module, component: Any) -> Any:
