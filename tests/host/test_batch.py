@@ -89,7 +89,9 @@ def test_frames_are_enlarged_on_all_hosts_and_joined_in_order(place: Path) -> No
     shades = [20 * number for number in range(1, 11)]
     frames = [Image.new("RGB", (48, 32), (shade, shade, shade)) for shade in shades]
     moving = place / "moving.webp"
-    frames[0].save(moving, append_images=frames[1:], save_all=True, lossless=True, duration=40)
+    frames[0].save(
+        moving, append_images=frames[1:], save_all=True, lossless=True, format_duration=40
+    )
     small = {"class_type": "ImageScaleBy", "inputs": {"image": ["1", 0], "scale_by": 2.0}}
     small["inputs"]["upscale_method"] = "bicubic"
     workflow = servers.workflow("upscale_ipex")
@@ -155,7 +157,7 @@ def test_a_node_that_is_killed_costs_no_job_and_doubles_none(
     assert batches.results(output) == {f"{name}.png" for name in names}
     assert batches.done(output) == dict.fromkeys(names, 1)
     assert len(of_second()) < 2 * JOBS
-    assert "and is tried again: its node or process ended" in batch.said
+    assert "and is tried again: its machine or process ended" in batch.said
     assert batches.hosts_left(place / "home") == []
 
 
