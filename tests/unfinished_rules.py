@@ -141,7 +141,6 @@ UNFINISHED: dict[str, set[str]] = {
         "benchmarks.suites.startup_servers.running",
         "benchmarks.suites.workers.run",
         "launcher.batch.run",
-        "launcher.commands.run",
         "nodes.pipeline.classes.IpexPipeline.run",
         "nodes.pipeline.running.run",
         "nodes.preprocess.loaded.run",
