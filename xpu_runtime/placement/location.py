@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..devices import CPU
+from ..workers import Resident, Worker
 
 if TYPE_CHECKING:
     import torch
-
-    from ..workers.calls import Resident
-    from ..workers.worker import Worker
 
 
 class Outcome(Protocol):
@@ -61,6 +59,11 @@ class Here:
 
     device: "torch.device"
 
+    @property
+    def process(self) -> str:
+        """The process that has the device, for a user: "in this process"."""
+        return "in this process"
+
     def hold(self, make: Callable[..., Any], *arguments: Any) -> Held:
         """A handle on `make(*arguments)`, made now."""
         return Held(make(*map(_value, arguments)))
@@ -99,17 +102,20 @@ class Here:
 class There:
     """A device of a worker."""
 
-    worker: "Worker"
+    worker: Worker
     device: "torch.device"
     """As the worker's own torch calls it."""
 
-    def hold(self, make: Callable[..., Any], *arguments: Any) -> "Resident":
+    @property
+    def process(self) -> str:
+        """The process that has the device, for a user: "on the worker 'worker'"."""
+        return f"on the worker {self.worker.plan.name!r}"
+
+    def hold(self, make: Callable[..., Any], *arguments: Any) -> Resident:
         """A handle on `make(*arguments)`, made there before it is first used.
 
         The worker makes it again if it was replaced, and forgets it when the handle is gone.
         """
-        from ..workers.calls import Resident
-
         return Resident(self.worker, make, *arguments)
 
     def call(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
@@ -124,7 +130,7 @@ class There:
         """The same, while this process goes on."""
         return self.worker.begin(function, *arguments)
 
-    def expose(self, handle: "Resident", proxy: Callable[[Any], Any]) -> Any:
+    def expose(self, handle: Resident, proxy: Callable[[Any], Any]) -> Any:
         """What other nodes are given for `handle`: `proxy(handle)`."""
         return proxy(handle)
 
@@ -146,7 +152,7 @@ class There:
 
 
 Location = Here | There
-Handle = "Held | Resident"
+Handle = Held | Resident
 
 
 def _value(argument: Any) -> Any:
