@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @functools.cache
 def _patcher_class() -> Any:
     """The class, made when it is first needed: its base belongs to the host."""
-    base = host.model_patcher_class()
+    base: Any = host.model_patcher_class()
 
     class WholeModelPatcher(base):  # type: ignore[misc]
         """A ModelPatcher whose module is on one device, always.
@@ -40,9 +40,7 @@ def _patcher_class() -> Any:
             """All bytes of the weights, or 0 while they are off the load device."""
             return int(self.model_size()) if self._is_loaded() else 0
 
-        def partially_load(
-            self, device_to: "torch.device", extra_memory: float = 0, **_: object
-        ) -> int:
+        def partially_load(self, device_to: "torch.device", *_: object, **__: object) -> int:
             """Load everything. Returns the bytes that were loaded; raises if they do not fit."""
             if self._is_loaded():
                 self._note(device_to)

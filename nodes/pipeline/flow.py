@@ -18,7 +18,7 @@ from torch import Tensor
 from ...inference.transfer import new_result
 from ...xpu_runtime import host, placement
 from ...xpu_runtime.log import LOGGER
-from ...xpu_runtime.placement import Handle, Held, Location, Outcome
+from ...xpu_runtime.placement import Outcome
 from ..upscale import elsewhere, upscaling
 from ..upscale.plan import PLANNED
 from .parts import BatchPart
@@ -55,7 +55,7 @@ def plan_finishing(
     first = functools.partial(decoder.begin, decode, latents_in)
     if upscale_model is None:
         return Finishing((first,), decoder.runs_beside(sampler), text)
-    enlarger, pictures_in = _locate_upscaler(upscale_model)
+    enlarger, pictures_in = elsewhere.locate(upscale_model)
     text += f", enlarged {enlarger.process}"
     overlaps = decoder.runs_beside(sampler) or enlarger.runs_beside(sampler)
     if not decoder.runs_beside(enlarger):
@@ -65,13 +65,6 @@ def plan_finishing(
     return Finishing(
         (first, functools.partial(enlarger.begin, enlarge, pictures_in)), overlaps, text
     )
-
-
-def _locate_upscaler(descriptor: "Descriptor") -> tuple[Location, Handle]:
-    resident = elsewhere.resident_of(descriptor)
-    if resident is None:
-        return placement.Here(host.primary_device()), Held(descriptor)
-    return placement.There(resident.worker, resident.arguments[1]), resident
 
 
 def decode(vae: "VAE", latents: Tensor) -> Tensor:

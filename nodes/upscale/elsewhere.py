@@ -10,7 +10,7 @@ from torch import nn
 from ...inference import precision
 from ...inference.weight_files import casting
 from ...xpu_runtime import host, managed_model
-from ...xpu_runtime.placement import There
+from ...xpu_runtime.placement import Handle, Held, Here, Location, There
 from ...xpu_runtime.workers import NotOnWorkerError, Resident
 from . import upscaler
 
@@ -73,6 +73,14 @@ def resident_of(descriptor: Any) -> Resident | None:
     """What a worker keeps of `descriptor`; None if it is no proxy."""
     found: Resident | None = getattr(descriptor, _ATTRIBUTE, (None, None))[1]
     return found
+
+
+def locate(descriptor: Any) -> tuple[Location, Handle]:
+    """Where the model is, and the handle on its descriptor there."""
+    resident = resident_of(descriptor)
+    if resident is None:
+        return Here(host.primary_device()), Held(descriptor)
+    return There(resident.worker, resident.arguments[1]), resident
 
 
 def where_it_is(function: _Function) -> _Function:

@@ -125,7 +125,8 @@ def _clip_class(base: Any) -> Any:
 
         def get_sd(self) -> Any:
             """The original's weights, for saving."""
-            return original_clip(self).get_sd()
+            original: Any = original_clip(self)
+            return original.get_sd()
 
         def load_model(self, *_: Any, **__: Any) -> Any:
             """Schedules of hooks and saving of merged weights ask for this. Raises always."""
