@@ -89,9 +89,7 @@ def test_frames_are_enlarged_on_all_hosts_and_joined_in_order(place: Path) -> No
     shades = [20 * number for number in range(1, 11)]
     frames = [Image.new("RGB", (48, 32), (shade, shade, shade)) for shade in shades]
     moving = place / "moving.webp"
-    frames[0].save(
-        moving, append_images=frames[1:], save_all=True, lossless=True, format_duration=40
-    )
+    frames[0].save(moving, append_images=frames[1:], save_all=True, lossless=True, duration=40)
     small = {"class_type": "ImageScaleBy", "inputs": {"image": ["1", 0], "scale_by": 2.0}}
     small["inputs"]["upscale_method"] = "bicubic"
     workflow = servers.workflow("upscale_ipex")
