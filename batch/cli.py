@@ -1,4 +1,4 @@
-"""The command line of a batch and of a node, in the environment that the launcher set up."""
+"""The command line of `batch` and `node`, in the environment that the launcher set up."""
 
 import argparse
 import signal
@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from ..launcher.batch import parser
 from ..launcher.console import say, warn
 from ..launcher.errors import SetupError
-from .errors import InputError
-
-INTERRUPTED = 130
+from .errors import BatchInputError
+from .launch import INTERRUPTED, parser
 
 RESERVED = (
     "--listen",
@@ -38,11 +36,15 @@ def main(argv: Sequence[str]) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupt)
     task = argv[0]
-    arguments, for_host = parser(task).parse_known_args(list(argv[1:]))
+    arguments, for_servers = parser(task).parse_known_args(list(argv[1:]))
     try:
-        refuse_reserved(for_host)
-        return run_node(arguments, for_host) if task == "node" else run_batch(arguments, for_host)
-    except (InputError, SetupError) as error:
+        refuse_reserved(for_servers)
+        return (
+            run_machine(arguments, for_servers)
+            if task == "node"
+            else run_batch(arguments, for_servers)
+        )
+    except (BatchInputError, SetupError) as error:
         warn(str(error))
         return 2
     except KeyboardInterrupt:
@@ -50,40 +52,40 @@ def main(argv: Sequence[str]) -> int:
         return INTERRUPTED
 
 
-def refuse_reserved(for_host: Sequence[str]) -> None:
-    """Raises `InputError` if one of ComfyUI's arguments would change where a host listens."""
-    for argument in for_host:
+def refuse_reserved(for_servers: Sequence[str]) -> None:
+    """Raises `BatchInputError` if an argument of ComfyUI would change where a server listens."""
+    for argument in for_servers:
         if argument.partition("=")[0] in RESERVED:
-            raise InputError(
-                f"{argument} cannot be given: hosts of a batch listen on the loopback interface, "
+            raise BatchInputError(
+                f"{argument} cannot be given: servers of a batch listen on the loopback interface, "
                 "each at a port of its own, and keep their files apart."
             )
 
 
-def run_batch(arguments: argparse.Namespace, for_host: list[str]) -> int:
-    """`./comfyui-ipex batch`. Raises `InputError` and `SetupError`."""
-    from . import run
+def run_batch(arguments: argparse.Namespace, for_servers: list[str]) -> int:
+    """`./comfyui-ipex batch`. Raises `BatchInputError` and `SetupError`."""
+    from . import conducting
 
     if arguments.retries < 0 or arguments.timeout <= 0:
-        raise InputError("--retries is 0 or more, and --timeout more than 0.")
-    if arguments.address and (arguments.devices or for_host):
-        given = "--devices" if arguments.devices else for_host[0]
-        raise InputError(
-            f"{given} has no meaning with --address: which devices a node offers, and how its "
-            "hosts are started, is said where the node is started."
+        raise BatchInputError("--retries is 0 or more, and --timeout more than 0.")
+    if arguments.address and (arguments.devices or for_servers):
+        given = "--devices" if arguments.devices else for_servers[0]
+        raise BatchInputError(
+            f"{given} has no meaning with --address: which devices a machine offers, and how "
+            "its servers are started, is said where ./comfyui-ipex node is started."
         )
-    return run.batch(arguments, for_host)
+    return conducting.run_batch(arguments, for_servers)
 
 
-def run_node(arguments: argparse.Namespace, for_host: list[str]) -> int:
-    """`./comfyui-ipex node`. Raises `InputError` and `SetupError`."""
-    from . import node, plans
+def run_machine(arguments: argparse.Namespace, for_servers: list[str]) -> int:
+    """`./comfyui-ipex node`. Raises `BatchInputError` and `SetupError`."""
+    from . import machine, plans
 
     listen = arguments.listen or (HEAD if arguments.head else "")
-    node.check(arguments.head, listen, arguments.address)
+    machine.check(arguments.head, listen, arguments.address)
     found = []
-    if arguments.devices != node.NO_DEVICES:
-        found = plans.plans(arguments.host, arguments.devices, for_host)
+    if arguments.devices != machine.NO_DEVICES:
+        found = plans.plan_servers(arguments.host, arguments.devices, for_servers)
     token: Path | None = arguments.token_file
     say(f"ComfyUI {arguments.host}")
-    return node.serve(arguments.head, listen, arguments.address, token, found)
+    return machine.serve_cluster(arguments.head, listen, arguments.address, token, found)

@@ -11,17 +11,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from .errors import InputError
+from .errors import BatchInputError
 
 FILE = "manifest.jsonl"
 
 DONE, FAILED = "done", "failed"
 
 
-def read(folder: Path) -> dict[str, dict[str, Any]]:
+def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
     """The last line of each job, by its name; nothing where there is no manifest.
 
-    A line that was not finished when a batch was ended counts as not written. Raises `InputError`.
+    A line that was not finished when a batch was ended counts as not written.
+    Raises `BatchInputError`.
     """
     path = folder / FILE
     if not path.exists():
@@ -33,7 +34,7 @@ def read(folder: Path) -> dict[str, dict[str, Any]]:
             row = json.loads(line)
             found[row["job"]] = row
         except (ValueError, KeyError, TypeError) as error:
-            raise InputError(
+            raise BatchInputError(
                 f"{path}, line {number}, is no record of a job. Choose another --output, or remove "
                 "that line."
             ) from error
@@ -54,7 +55,7 @@ class Manifest:
 
 
 @contextmanager
-def appending(folder: Path) -> Iterator[Manifest]:
+def open_manifest(folder: Path) -> Iterator[Manifest]:
     """The manifest of a folder, ready for more lines; an unfinished last line is cut off."""
     path = folder / FILE
     with path.open("a+b") as file:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import InputError
+from .errors import BatchInputError
 from .jobs import Job
 from .manifest import is_finished
 
@@ -20,12 +20,12 @@ WORK = ".batch"
 
 @dataclass(frozen=True)
 class Output:
-    """One file that a host made."""
+    """One file that a server made."""
 
     node: str
     """The id of the node that saved it."""
     name: str
-    """What the host called it."""
+    """What the server called it."""
     data: bytes
 
 
@@ -46,15 +46,15 @@ class Staged:
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Make the folder of results, and hold it against another batch. Raises `InputError`."""
+def hold_folder(folder: Path) -> Iterator[None]:
+    """Make the folder of results, and hold it against another batch. Raises `BatchInputError`."""
     work = folder / WORK
     work.mkdir(parents=True, exist_ok=True)
     with (work / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise InputError(
+            raise BatchInputError(
                 f"Another batch writes to {folder} now. Wait for it, or choose another --output."
             ) from error
         shutil.rmtree(work / "drafts", ignore_errors=True)
@@ -85,7 +85,7 @@ def stage(folder: Path, job: str, outputs: Sequence[Output]) -> Staged:
     return Staged(draft, folder / job, files)
 
 
-def missing(
+def find_missing(
     jobs: Sequence[Job], known: dict[str, dict[str, Any]], folder: Path
 ) -> tuple[list[Job], list[str]]:
     """The jobs that are still to be done, and the names of files that were made for others.

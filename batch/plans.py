@@ -1,4 +1,4 @@
-"""How the hosts of this machine are started: one for each device, of any maker."""
+"""How the servers of this machine are started: one for each device, of any maker."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -17,16 +17,16 @@ KINDS = ("cuda", "xpu", CPU)
 
 
 @dataclass(frozen=True)
-class HostPlan:
-    """How the host of one device is started, as plain values that may go to another process."""
+class ServerPlan:
+    """How the server of one device is started, as plain values that may go to another process."""
 
     name: str
-    """The device, with "#2" behind it if another host has it too."""
+    """The device, with "#2" behind it if another server has it too."""
     python: str
     """The interpreter, whose torch knows the device."""
     tree: str
     base: str
-    """The host's base directory; "" if it is the tree itself."""
+    """The server's base directory; "" if it is the tree itself."""
     input: str
     """The folder with the user's own inputs."""
     arguments: tuple[str, ...]
@@ -40,10 +40,10 @@ class HostPlan:
         """The device alone."""
         return self.name.partition("#")[0]
 
-    def command(self, before: Sequence[str], port: int, more: Sequence[str]) -> ServerCommand:
-        """Its command line: `before` stands before the interpreter, `more` at the end."""
+    def command(self, port: int, more: Sequence[str]) -> ServerCommand:
+        """Its command line, with the arguments `more` at the end."""
         return ServerCommand(
-            (*before, self.python),
+            (self.python,),
             Path(self.tree),
             Path(self.base) if self.base else None,
             port,
@@ -52,7 +52,7 @@ class HostPlan:
         )
 
 
-def plans(version: str, devices: str, arguments: Sequence[str]) -> list[HostPlan]:
+def plan_servers(version: str, devices: str, arguments: Sequence[str]) -> list[ServerPlan]:
     """A plan for each device that `devices` names with commas; "" means every GPU, else the CPU.
 
     "cuda" and "xpu" alone mean all cards of that maker. `arguments` are ComfyUI's own. Raises
@@ -60,14 +60,14 @@ def plans(version: str, devices: str, arguments: Sequence[str]) -> list[HostPlan
     """
     installation = set_up(version, AUTO, os.environ)
     hardware = detect()
-    found: list[HostPlan] = []
+    found: list[ServerPlan] = []
     asked = [name.strip() for name in devices.split(",") if name.strip()]
     environments = _environments(installation, hardware, asked)
-    for name in _expanded(asked, environments, hardware):
+    for name in _expand(asked, environments, hardware):
         environment = environments[name.partition(":")[0]]
         decision = decide(name, hardware, environment.probe(hardware))
         found.append(
-            HostPlan(
+            ServerPlan(
                 decision.device,
                 str(environment.python),
                 str(installation.tree.path),
@@ -77,13 +77,13 @@ def plans(version: str, devices: str, arguments: Sequence[str]) -> list[HostPlan
                 decision.setting,
             )
         )
-    return shared(found, os.cpu_count() or 1, os.environ)
+    return share_processors(found, os.cpu_count() or 1, os.environ)
 
 
-def shared(
-    found: Sequence[HostPlan], processors: int, environ: Mapping[str, str]
-) -> list[HostPlan]:
-    """The same plans with names that differ, and the processors shared out between hosts on them.
+def share_processors(
+    found: Sequence[ServerPlan], processors: int, environ: Mapping[str, str]
+) -> list[ServerPlan]:
+    """The same plans with names that differ, and the processors shared out between servers on them.
 
     OMP_NUM_THREADS in `environ` is left as the user's choice.
     """
@@ -96,7 +96,7 @@ def shared(
         values = {**vars(plan)}
         values["name"] = plan.name if number == 1 else f"{plan.name}#{number}"
         values["threads"] = threads if plan.device == CPU else 0
-        made.append(HostPlan(**values))
+        made.append(ServerPlan(**values))
     return made
 
 
@@ -121,7 +121,7 @@ def _environments(
     return found
 
 
-def _expanded(
+def _expand(
     asked: Sequence[str], environments: Mapping[str, Environment], hardware: Hardware
 ) -> list[str]:
     names: list[str] = []

@@ -1,6 +1,6 @@
-"""Runs jobs over hosts: a thread for each host, which takes jobs from the board until none is left.
+"""Runs jobs over servers: a thread for each, which takes jobs from the board until none is left.
 
-Hosts may join while it runs. One that ends is started again; one that does not start, or ends
+Servers may join while it runs. One that ends is started again; one that does not start, or ends
 several times without a job done between, is left out.
 """
 
@@ -9,31 +9,33 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from .board import Attempt, Board
-from .errors import HostGoneError, JobFailedError
-from .hosting import Sent
+from .errors import JobFailedError, ServerGoneError
 from .jobs import Job
 from .outputs import Output
+from .servers import SentFile
 
 ENDS_IN_A_ROW = 3
-"""A host that ended so often without a job done between is left out."""
+"""A server that ended so often without a job done between is left out."""
 
 FAILURES_IN_A_ROW = 2
-"""A host that worked and then failed at so many jobs is started anew: its device may be lost."""
+"""A server that worked and then failed at so many jobs is started anew: its device may be lost."""
 
 LOOK_SECONDS = 3.0
-"""How often new hosts are looked for."""
+"""How often new servers are looked for."""
 
 
-class Member(Protocol):
-    """A host, wherever it runs."""
+class PoolMember(Protocol):
+    """A server, wherever it runs."""
 
     name: str
 
     def start(self) -> None:
-        """Start it, or start it again. Raises `HostGoneError`."""
+        """Start it, or start it again. Raises `ServerGoneError`."""
 
-    def run(self, prompt: Mapping[str, Any], files: Sequence[Sent], timeout: float) -> list[Output]:
-        """Run one prompt. Raises `JobFailedError` and `HostGoneError`."""
+    def run_prompt(
+        self, prompt: Mapping[str, Any], files: Sequence[SentFile], timeout: float
+    ) -> list[Output]:
+        """Run one prompt. Raises `JobFailedError` and `ServerGoneError`."""
 
     def stop(self) -> None:
         """End it, also while it starts or runs."""
@@ -43,22 +45,22 @@ class Watcher(Protocol):
     """Who is told what happens; but for `keep`, calls come one at a time."""
 
     def keep(self, job: Job, outputs: Sequence[Output]) -> Any:
-        """Put results aside, perhaps of several hosts at once. An `OSError` ends the batch."""
+        """Put results aside, perhaps of several servers at once. An `OSError` ends the batch."""
 
-    def done(self, job: Job, kept: Any, host: str, tries: int) -> None:
+    def done(self, job: Job, kept: Any, server: str, tries: int) -> None:
         """A job is done, with what `keep` answered. An `OSError` ends the batch."""
 
     def failed(self, attempt: Attempt) -> None:
         """A job failed for good."""
 
-    def retried(self, job: Job, host: str, error: str) -> None:
-        """A job failed on a host, and is tried again."""
+    def retried(self, job: Job, server: str, error: str) -> None:
+        """A job failed on a server, and is tried again."""
 
-    def joined(self, host: str) -> None:
-        """A host is ready."""
+    def joined(self, server: str) -> None:
+        """A server is ready."""
 
-    def left(self, host: str, error: str) -> None:
-        """A host is out."""
+    def left(self, server: str, error: str) -> None:
+        """A server is out."""
 
 
 class Pool:
@@ -67,29 +69,29 @@ class Pool:
     def __init__(
         self,
         board: Board,
-        members: Callable[[], Sequence[Member]],
+        members: Callable[[], Sequence[PoolMember]],
         watcher: Watcher,
         timeout: float,
     ) -> None:
         """`members` answers those that were not answered before, and is asked again and again.
 
-        `timeout`: seconds that a host may take for one prompt.
+        `timeout`: seconds that a server may take for one prompt.
         """
         self._board = board
         self._members = members
         self._watcher = watcher
         self._timeout = timeout
         self._changed = threading.Condition()
-        self._threads: dict[str, tuple[Member, threading.Thread]] = {}
+        self._threads: dict[str, tuple[PoolMember, threading.Thread]] = {}
         self._alive = 0
-        """Hosts that start or run."""
+        """Servers that start or run."""
         self._closed = False
         self._error: BaseException | None = None
 
-    def run(self, patience: float = 0.0) -> None:
-        """Run until no job is left, or no host was there for `patience` seconds.
+    def run_jobs(self, patience: float = 0.0) -> None:
+        """Run until no job is left, or no server was there for `patience` seconds.
 
-        Raises what the watcher raised. An interrupt stops every host and goes on.
+        Raises what the watcher raised. An interrupt stops every server and goes on.
         """
         try:
             without = 0.0
@@ -118,13 +120,13 @@ class Pool:
                 self._board.join(member.name)
         for member in new:
             thread = threading.Thread(
-                target=self._serve, args=(member,), name=f"host {member.name}", daemon=True
+                target=self._serve, args=(member,), name=f"server {member.name}", daemon=True
             )
             self._threads[member.name] = (member, thread)
             thread.start()
 
     def _close(self) -> None:
-        """Stop every host, all at once, and wait for their threads."""
+        """Stop every server, all at once, and wait for their threads."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -137,12 +139,12 @@ class Pool:
         for thread in (*stops, *(thread for _, thread in self._threads.values())):
             thread.join()
 
-    def _serve(self, member: Member) -> None:
-        """A host's thread."""
+    def _serve(self, member: PoolMember) -> None:
+        """A server's thread."""
         why = ""
         try:
             why = self._start_and_work(member)
-        except BaseException as error:  # noqa: BLE001 (it is raised in the thread of `run`)
+        except BaseException as error:  # noqa: BLE001 (it is raised in the thread of `run_jobs`)
             with self._changed:
                 self._error = self._error or error
         with self._changed:
@@ -154,7 +156,7 @@ class Pool:
                 self._tell_failed(failed)
             self._changed.notify_all()
 
-    def _start_and_work(self, member: Member) -> str:
+    def _start_and_work(self, member: PoolMember) -> str:
         """Serve until nothing is left to do; returns why it was given up before that, or ""."""
         ends = 0
         while True:
@@ -176,7 +178,7 @@ class Pool:
                         break
                 else:
                     return ""
-            except HostGoneError as error:
+            except ServerGoneError as error:
                 ends += 1
                 if ends >= ENDS_IN_A_ROW or self._closed:
                     return str(error)
@@ -190,18 +192,18 @@ class Pool:
                 self._changed.wait()
             return None
 
-    def _work(self, member: Member, attempt: Attempt) -> bool:
+    def _work(self, member: PoolMember, attempt: Attempt) -> bool:
         """Run one job; returns whether it was done."""
         job = attempt.job
         try:
             files = [
-                Sent(target.node, target.input, path.suffix.lower(), path.read_bytes())
+                SentFile(target.node, target.input, path.suffix.lower(), path.read_bytes())
                 for target, path in job.files.items()
             ]
-            outputs = member.run(job.prompt, files, self._timeout)
-        except (JobFailedError, HostGoneError) as error:
+            outputs = member.run_prompt(job.prompt, files, self._timeout)
+        except (JobFailedError, ServerGoneError) as error:
             self._give_back(member.name, job, error)
-            if isinstance(error, HostGoneError):
+            if isinstance(error, ServerGoneError):
                 raise
             return False
         kept = self._watcher.keep(job, outputs)
@@ -213,13 +215,13 @@ class Pool:
             self._changed.notify_all()
         return True
 
-    def _give_back(self, host: str, job: Job, error: Exception) -> None:
+    def _give_back(self, server: str, job: Job, error: Exception) -> None:
         with self._changed:
             if self._closed:
                 return
-            failed = self._board.give_back(host, str(error), isinstance(error, HostGoneError))
+            failed = self._board.give_back(server, str(error), isinstance(error, ServerGoneError))
             if job not in [attempt.job for attempt in failed]:
-                self._watcher.retried(job, host, str(error))
+                self._watcher.retried(job, server, str(error))
             self._tell_failed(failed)
             self._changed.notify_all()
 

@@ -5,7 +5,7 @@ import secrets
 import stat
 from pathlib import Path
 
-from .errors import InputError
+from .errors import BatchInputError
 
 LOOPBACK = "127.0.0.1"
 
@@ -14,31 +14,31 @@ DEVICE = "comfyui-ipex "
 
 
 def address_of(text: str) -> tuple[str, int]:
-    """IP address and port of "10.0.0.1:6379". Raises `InputError`."""
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise InputError(f"{text!r} is no address. Write IP:PORT, for example 10.0.0.1:6379.")
-    return host, int(port)
+    """IP address and port of "10.0.0.1:6379". Raises `BatchInputError`."""
+    ip, _, port = text.rpartition(":")
+    if not ip or not port.isdigit() or not 0 < int(port) < 65536:
+        raise BatchInputError(f"{text!r} is no address. Write IP:PORT, for example 10.0.0.1:6379.")
+    return ip, int(port)
 
 
-def is_loopback(host: str) -> bool:
+def is_loopback(ip: str) -> bool:
     """Whether only this machine reaches that address."""
-    return host == LOOPBACK
+    return ip == LOOPBACK
 
 
-def environment(host: str, token: Path) -> dict[str, str]:
-    """Ray's settings for a cluster whose nodes have addresses like `host`."""
+def environment(ip: str, token: Path) -> dict[str, str]:
+    """Ray's settings for a cluster whose machines have addresses like `ip`."""
     settings = {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_USAGE_STATS_ENABLED": "0",
         # Ray would hide every card from actors that ask it for none.
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-        # Ray would end actors, and hosts with them, where 95 % of the machine's memory is in use,
+        # Ray would end actors, and servers with them, where 95 % of the machine's memory is in use,
         # by whomever. ComfyUI manages its own, and fills it on purpose.
         "RAY_memory_monitor_refresh_ms": "0",
     }
-    if is_loopback(host):
+    if is_loopback(ip):
         # Ray's own name for: talk over the loopback interface. Without it, it listens on all.
         settings["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     return settings
@@ -56,12 +56,12 @@ def make_token(path: Path) -> bool:
 
 
 def check_token(path: Path | None) -> Path:
-    """The file with the cluster's token. Raises `InputError` if others can read it, or it is none.
+    """The file with the cluster's token. Whoever has that may run programs on every machine.
 
-    Whoever has the token may run programs on every node.
+    Raises `BatchInputError` if others can read the file, or it holds no token.
     """
     if path is None:
-        raise InputError(
+        raise BatchInputError(
             "A cluster needs its token: --token-file FILE. ./comfyui-ipex node --head makes it."
         )
     path = path.expanduser().resolve()
@@ -69,9 +69,9 @@ def check_token(path: Path | None) -> Path:
         mode = path.stat().st_mode
         held = path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"The token {path} cannot be read: {error}") from error
+        raise BatchInputError(f"The token {path} cannot be read: {error}") from error
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise InputError(f"Others may read the token {path}. Change that: chmod 600 {path}")
+        raise BatchInputError(f"Others may read the token {path}. Change that: chmod 600 {path}")
     if len(held) < 32:
-        raise InputError(f"{path} holds no token. ./comfyui-ipex node --head makes one.")
+        raise BatchInputError(f"{path} holds no token. ./comfyui-ipex node --head makes one.")
     return path

@@ -2,7 +2,7 @@
 
 `3.seed`, `KSampler.seed` and `My sampler.seed` name an input by its node's id, class or title. With
 "@" in front (`@LoadImage.image`) the cells name files of this machine, from the table's folder on,
-which are sent to the host. The column `job` names jobs; without it they are numbered. An empty
+which are sent to the server. The column `job` names jobs; without it they are numbered. An empty
 cell, or null, leaves what the workflow has.
 """
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import InputError
+from .errors import BatchInputError
 from .jobs import Job, check_names
 from .workflow import Target, Workflow
 
@@ -35,22 +35,24 @@ class Row:
 
 
 def read_table(path: Path, workflow: Workflow) -> list[Job]:
-    """The jobs of a table, in its order. Raises `InputError` with the line that is wrong."""
+    """The jobs of a table, in its order. Raises `BatchInputError` with the line that is wrong."""
     rows = list(_rows(path))
     if not rows:
-        raise InputError(f"{path} has no rows.")
+        raise BatchInputError(f"{path} has no rows.")
     columns = {name for row in rows for name in row.cells if name != NAME_COLUMN}
     targets = {name: workflow.find(name.removeprefix(FILE_MARK)) for name in sorted(columns)}
     twice = [name for name in targets if list(targets.values()).count(targets[name]) > 1]
     if twice:
-        raise InputError(f"{path}: the columns {', '.join(twice)} set the same input. Keep one.")
+        raise BatchInputError(
+            f"{path}: the columns {', '.join(twice)} set the same input. Keep one."
+        )
     width = max(4, len(str(len(rows))))
     jobs = []
     for number, row in enumerate(rows, 1):
         try:
             jobs.append(_job(row, workflow, targets, path.parent, f"{number:0{width}}"))
-        except InputError as error:
-            raise InputError(f"{path}, line {row.line}: {error}") from error
+        except BatchInputError as error:
+            raise BatchInputError(f"{path}, line {row.line}: {error}") from error
     check_names(jobs)
     return jobs
 
@@ -67,17 +69,17 @@ def _job(
         if column.startswith(FILE_MARK):
             found = folder / str(cell)
             if not found.is_file():
-                raise InputError(f"{column}: there is no file {found}.")
+                raise BatchInputError(f"{column}: there is no file {found}.")
             files[target], values[target] = found.resolve(), str(cell)
         else:
-            values[target] = converted(workflow.value(target), cell, column)
+            values[target] = convert(workflow.value(target), cell, column)
     name = row.cells.get(NAME_COLUMN)
     name = number if name is None or name == "" else str(name)
     return Job(name, workflow.with_values(values), files)
 
 
-def converted(present: Any, cell: Any, column: str) -> Any:
-    """`cell` in the kind of the value that the workflow has there. Raises `InputError`."""
+def convert(present: Any, cell: Any, column: str) -> Any:
+    """`cell` in the kind of the value that the workflow has there. Raises `BatchInputError`."""
     if isinstance(present, bool):
         return _truth(cell, column)
     if isinstance(present, int | float):
@@ -96,7 +98,7 @@ def _truth(cell: Any, column: str) -> bool:
     text = str(cell).strip().lower()
     if text in _YES or text in _NO:
         return text in _YES
-    raise InputError(f"{column}: {cell!r} is neither true nor false.")
+    raise BatchInputError(f"{column}: {cell!r} is neither true nor false.")
 
 
 def _number(present: float, cell: Any, column: str) -> float:
@@ -108,18 +110,18 @@ def _number(present: float, cell: Any, column: str) -> float:
             continue
         if math.isfinite(number):
             return number
-    raise InputError(f"{column}: {cell!r} is no number; the workflow has {present!r} there.")
+    raise BatchInputError(f"{column}: {cell!r} is no number; the workflow has {present!r} there.")
 
 
 def _rows(path: Path) -> Iterator[Row]:
     kinds = {".csv": _csv_rows, ".jsonl": _json_rows, ".ndjson": _json_rows}
     read = kinds.get(path.suffix.lower())
     if read is None:
-        raise InputError(f"{path}: a table is a file .csv or .jsonl (JSON lines).")
+        raise BatchInputError(f"{path}: a table is a file .csv or .jsonl (JSON lines).")
     try:
         yield from read(path)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
+        raise BatchInputError(f"{path} cannot be read: {error}") from error
 
 
 def _csv_rows(path: Path) -> Iterator[Row]:
@@ -127,12 +129,12 @@ def _csv_rows(path: Path) -> Iterator[Row]:
         reader = csv.reader(file, strict=True)
         header = [name.strip() for name in next(reader, [])]
         if not header or "" in header or len(set(header)) < len(header):
-            raise InputError(f"{path}: the first line must name every column, each once.")
+            raise BatchInputError(f"{path}: the first line must name every column, each once.")
         for cells in reader:
             if not any(cell.strip() for cell in cells):
                 continue
             if len(cells) != len(header):
-                raise InputError(
+                raise BatchInputError(
                     f"{path}, line {reader.line_num}: {len(cells)} cells for {len(header)} "
                     "columns. A text with a comma stands in double quotes."
                 )
@@ -147,7 +149,7 @@ def _json_rows(path: Path) -> Iterator[Row]:
             try:
                 cells = json.loads(line)
             except ValueError as error:
-                raise InputError(f"{path}, line {number}: no JSON: {error}") from error
+                raise BatchInputError(f"{path}, line {number}: no JSON: {error}") from error
             if not isinstance(cells, dict):
-                raise InputError(f"{path}, line {number}: a row is a JSON object.")
+                raise BatchInputError(f"{path}, line {number}: a row is a JSON object.")
             yield Row(number, cells)

@@ -11,7 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from .errors import InputError
+from .errors import BatchInputError
 
 FRAMES = "frames-"
 
@@ -30,11 +30,11 @@ def is_moving(path: Path) -> bool:
         return True
 
 
-def unpacked(source: Path, work: Path) -> tuple[list[Path], Fraction | None]:
+def unpack(source: Path, work: Path) -> tuple[list[Path], Fraction | None]:
     """The frames of `source` as PNG files below `work`, in order, and its frames a second.
 
     Done once for a source. The files have its time, so that they count as the same when they are
-    made again. Raises `InputError` if it cannot be read.
+    made again. Raises `BatchInputError` if it cannot be read.
     """
     found = source.stat()
     told = f"{source.resolve()} {found.st_size} {found.st_mtime_ns}"
@@ -49,14 +49,14 @@ def unpacked(source: Path, work: Path) -> tuple[list[Path], Fraction | None]:
             picture.save(path, compress_level=1)
             os.utime(path, ns=(found.st_mtime_ns, found.st_mtime_ns))
         if not number:
-            raise InputError(f"{source} has no frames.")
+            raise BatchInputError(f"{source} has no frames.")
         rate = str(Fraction(number) / seconds) if seconds else ""
         (folder / RATE_FILE).write_text(rate, encoding="ascii")
     known = (folder / RATE_FILE).read_text(encoding="ascii")
     return sorted(folder.glob("*.png")), Fraction(known) if known else None
 
 
-def forget(work: Path) -> None:
+def forget_frames(work: Path) -> None:
     """Remove the frames that were unpacked below `work`."""
     for folder in work.glob(f"{FRAMES}*"):
         shutil.rmtree(folder, ignore_errors=True)
@@ -78,20 +78,20 @@ def _frames(source: Path) -> Iterator[tuple[Any, Fraction]]:
     try:
         with av.open(str(source)) as container:
             if not container.streams.video:
-                raise InputError(f"{source} has no pictures in it.")
+                raise BatchInputError(f"{source} has no pictures in it.")
             stream = container.streams.video[0]
             shown = 1 / stream.average_rate if stream.average_rate else Fraction(0)
             for decoded in container.decode(stream):
                 yield decoded.to_image(), shown
     except av.FFmpegError as error:
-        raise InputError(f"{source} cannot be read as a video: {error}") from error
+        raise BatchInputError(f"{source} cannot be read as a video: {error}") from error
 
 
-def joined(frames: Sequence[Path], target: Path, rate: Fraction, sound: Path | None) -> None:
+def join_frames(frames: Sequence[Path], target: Path, rate: Fraction, sound: Path | None) -> None:
     """Write frames as an H.264 video, with the sound of the file `sound` if it has any.
 
     An odd last row or column is left out, because the format has none. `target` appears when it is
-    finished. Raises `InputError` if it cannot be written.
+    finished. Raises `BatchInputError` if it cannot be written.
     """
     import av
 
@@ -106,7 +106,7 @@ def joined(frames: Sequence[Path], target: Path, rate: Fraction, sound: Path | N
                 container.mux(packet)
     except (av.FFmpegError, ValueError, OSError) as error:
         draft.unlink(missing_ok=True)
-        raise InputError(
+        raise BatchInputError(
             f"The video {target} cannot be written: {error}. The frames are all there; try a name "
             "that ends in .mp4 or .mkv."
         ) from error

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import InputError
+from .errors import BatchInputError
 
 OWN_NAMES = "filename_prefix"
 """An input that no column may set: results are named after their job."""
@@ -39,30 +39,32 @@ class Workflow:
     """The nodes of a workflow in API format, by id."""
 
     def __init__(self, nodes: Mapping[str, Any]) -> None:
-        """Raises `InputError` if `nodes` is no workflow in API format."""
+        """Raises `BatchInputError` if `nodes` is no workflow in API format."""
         if "nodes" in nodes and "links" in nodes:
-            raise InputError(
+            raise BatchInputError(
                 "The workflow is in the format of ComfyUI's page. Save it again in API format: "
                 "Workflow > Export (API)."
             )
         for key, node in nodes.items():
             if not isinstance(node, dict) or not isinstance(node.get("inputs"), dict):
-                raise InputError(f"The workflow is not in API format: {key!r} is no node.")
+                raise BatchInputError(f"The workflow is not in API format: {key!r} is no node.")
             if not isinstance(node.get("class_type"), str):
-                raise InputError(f"The workflow's node {key!r} has no class_type.")
+                raise BatchInputError(f"The workflow's node {key!r} has no class_type.")
         if not nodes:
-            raise InputError("The workflow has no nodes.")
+            raise BatchInputError("The workflow has no nodes.")
         self.nodes: dict[str, dict[str, Any]] = dict(nodes)
 
     @classmethod
     def read(cls, path: Path) -> "Workflow":
-        """The workflow in a file. Raises `InputError`."""
+        """The workflow in a file. Raises `BatchInputError`."""
         try:
             nodes = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise InputError(f"The workflow {path} cannot be read: {error}") from error
+            raise BatchInputError(f"The workflow {path} cannot be read: {error}") from error
         if not isinstance(nodes, dict):
-            raise InputError(f"The workflow {path} is not in API format: it is no JSON object.")
+            raise BatchInputError(
+                f"The workflow {path} is not in API format: it is no JSON object."
+            )
         return cls(nodes)
 
     def title(self, node: str) -> str:
@@ -72,7 +74,7 @@ class Workflow:
     def find(self, name: str) -> Target:
         """The input that "NODE.INPUT" names; NODE is an id, or a title or class of one node.
 
-        Raises `InputError` with what there is.
+        Raises `BatchInputError` with what there is.
         """
         reason = ""
         for node_name, input_name in _splits(name):
@@ -82,7 +84,7 @@ class Workflow:
                 return self._settable(Target(nodes[0], input_name), name)
             reason = reason or self._not_found(node_name, input_name, nodes)
         reason = reason or "it is not of the form NODE.INPUT."
-        raise InputError(f"{name!r} names no input: {reason}\n{self.described()}")
+        raise BatchInputError(f"{name!r} names no input: {reason}\n{self.describe()}")
 
     def value(self, target: Target) -> Any:
         """The value that an input has in the file."""
@@ -100,7 +102,7 @@ class Workflow:
         """The ids of the nodes of a class."""
         return [key for key, node in self.nodes.items() if node["class_type"] == kind]
 
-    def described(self) -> str:
+    def describe(self) -> str:
         """Every node with the inputs that can be set, a line each."""
         lines = ["The workflow has:"]
         for key, node in self.nodes.items():
@@ -139,12 +141,12 @@ class Workflow:
     def _settable(self, target: Target, name: str) -> Target:
         value = self.value(target)
         if is_link(value):
-            raise InputError(
+            raise BatchInputError(
                 f"{name!r} cannot be set: it is linked to the node {value[0]}. Set an input of "
-                f"that node.\n{self.described()}"
+                f"that node.\n{self.describe()}"
             )
         if target.input == OWN_NAMES:
-            raise InputError(
+            raise BatchInputError(
                 f"{name!r} cannot be set: results are named after their job. Name the jobs in a "
                 "column called job."
             )

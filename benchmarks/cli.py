@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import compare, record, report, table
-from .conductor import Conductor, Plan
+from .bench_process import Interruption
+from .conductor import BenchPlan, Conductor
 from .hosting import find_tree
-from .interruption import Interruption
 from .result import FAILED
 from .show import say, shown
 
@@ -59,7 +59,7 @@ def devices_here() -> tuple[str, ...]:
     return tuple(found) or ("cpu",)
 
 
-def plan_of(options: argparse.Namespace) -> Plan:
+def plan_of(options: argparse.Namespace) -> BenchPlan:
     """What the arguments ask for. Raises `ValueError` if that cannot be."""
     dtypes = split(options.dtype)
     wrong = [dtype for dtype in dtypes if dtype not in DTYPES]
@@ -71,7 +71,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
         raise ValueError(f"There is no device {', '.join(unknown)}. Say cpu, cuda:0 or xpu:0.")
     if options.passes is not None and options.passes < 1:
         raise ValueError(f"--passes is {options.passes}; it must be at least 1.")
-    return Plan(
+    return BenchPlan(
         suites=table.named(split(options.suite)),
         devices=given or (("xpu:0",) if options.emulate else devices_here()),
         dtypes=dtypes,
@@ -85,10 +85,10 @@ def plan_of(options: argparse.Namespace) -> Plan:
 
 def main(arguments: Sequence[str]) -> int:
     """Do what the command line says; returns the exit status."""
-    if arguments and arguments[0] == "worker":
-        from . import worker
+    if arguments and arguments[0] == "bench-process":
+        from . import measuring
 
-        return worker.main(arguments[1])
+        return measuring.main(arguments[1])
     named = bool(arguments) and arguments[0] in TASKS
     task, rest = (arguments[0], arguments[1:]) if named else ("run", arguments)
     try:
@@ -124,12 +124,12 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _measured(
-    plan: Plan, kept: record.Record, path: Path, interruption: Interruption
+    plan: BenchPlan, kept: record.Record, path: Path, interruption: Interruption
 ) -> list[Path]:
     """Measure, and write the files beside `path`, whatever ended it; those files."""
     try:
         with shown() as show:
-            Conductor(plan, kept, path, show, interruption).run()
+            Conductor(plan, kept, path, show, interruption).measure_all()
     except OSError:
         if not interruption.asked:
             raise

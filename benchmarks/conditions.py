@@ -33,7 +33,7 @@ def told(read: Callable[[], Any]) -> Any:
 
 
 def of_process(device: Any, host: str | None, quick: bool) -> dict[str, Any]:
-    """What stays the same while a worker runs. `host` is ComfyUI's version if it is imported."""
+    """What stays the same in a bench process. `host` is ComfyUI's version if it is imported."""
     import torch
 
     return {

@@ -1,4 +1,4 @@
-"""Has workers measure everything that was asked for, and keeps the file up to date."""
+"""Has bench processes measure everything that was asked for, and keeps the file up to date."""
 
 import contextlib
 import json
@@ -11,22 +11,21 @@ from typing import Any, Protocol
 
 from ..launcher.folders import child_environment
 from ..xpu_runtime.report_data import without_paths
+from .bench_process import BenchProcess, Interruption
 from .case import Suite
-from .child import Child
 from .hosting import REPOSITORY
-from .interruption import Interruption
+from .measuring import BenchRequest
 from .record import Record, now
 from .result import FAILED, Result, from_json
-from .worker import Job
 
 PROGRAM = REPOSITORY / "ipex_benchmarks.py"
 
 SILENT_S = 3600.0
-"""A worker that tells nothing for so long is ended: a kernel may hang for ever.
+"""A bench process that tells nothing for so long is ended: a kernel may hang for ever.
 A whole SDXL picture takes minutes on integrated graphics, and is made several times."""
 
-WORKERS = 4
-"""How many workers a job may take: on a card that is lost, every one dies."""
+MOST_PROCESSES = 4
+"""How many bench processes a request may take: on a card that is lost, every one dies."""
 
 ALL = "(all)"
 """Stands for a suite's cases where none of them is to blame."""
@@ -43,7 +42,7 @@ class Show(Protocol):
 
 
 @dataclass(frozen=True)
-class Plan:
+class BenchPlan:
     """What is to be measured."""
 
     suites: Sequence[Suite]
@@ -54,13 +53,13 @@ class Plan:
     passes: int = 1
     tree: Path | None = None
     emulate: str = ""
-    """The profile of an emulated card; then every worker sees that card and no other."""
+    """The profile of an emulated card; then every bench process sees that card and no other."""
 
-    def jobs(self) -> list[Job]:
-        """A worker each. The passes lie apart, so that each has other clocks and other load."""
+    def requests(self) -> list[BenchRequest]:
+        """One a bench process. The passes lie apart: each has other clocks and other load."""
         tree = None if self.tree is None else str(self.tree)
         once = [
-            Job(suite.name, device, self.dtypes, self.cases, self.quick, tree)
+            BenchRequest(suite.name, device, self.dtypes, self.cases, self.quick, tree)
             for suite in self.suites
             for device in self.devices
         ]
@@ -71,90 +70,98 @@ class Plan:
 class Conductor:
     """One run."""
 
-    plan: Plan
+    plan: BenchPlan
     record: Record
     path: Path
     show: Show
     interruption: Interruption = field(default_factory=Interruption)
     beginning: tuple[str, ...] = ("", ALL, "", "-")
     begun: tuple[str, str] | None = None
-    """The case and number format that the worker has begun last."""
+    """The case and number format that the bench process has begun last."""
     done: bool = False
-    """Whether the worker has said that it is."""
+    """Whether the bench process has said that it is."""
 
-    def run(self) -> None:
+    def measure_all(self) -> None:
         """Run everything. On whatever ends it early, the file holds what was measured."""
         self.record.save(self.path)
         try:
-            self.record.complete = all(self._one(job) for job in self.plan.jobs())
+            self.record.complete = all(self._answer(request) for request in self.plan.requests())
         finally:
             self.record.finished = now()
             self.record.save(self.path)
 
-    def _one(self, job: Job) -> bool:
-        """Do a job; False where it is not done because the run is to end.
+    def _answer(self, request: BenchRequest) -> bool:
+        """Measure; False where that is not done because the run is to end.
 
-        Where a worker dies in a case, another one goes on after it: a driver's crash must not take
-        along what has nothing to do with it.
+        Where a bench process dies in a case, another one goes on after it: a driver's crash must
+        not take along what has nothing to do with it.
         """
-        for _ in range(WORKERS):
+        for _ in range(MOST_PROCESSES):
             if self.interruption.asked:
                 return False
-            self.beginning, self.begun, self.done = (job.suite, ALL, job.device, "-"), None, False
+            self.beginning = (request.suite, ALL, request.device, "-")
+            self.begun, self.done = None, False
             emulate = self.plan.emulate
-            with Child(command(job, emulate), environment(emulate), self.interruption) as child:
-                why = self._listen(job, child)
+            with BenchProcess(
+                command(request, emulate), environment(emulate), self.interruption
+            ) as process:
+                why = self._listen(request, process)
             if why:
                 self._failed(why)
                 return True
-            if child.stopped or (self.done and (child.late or not child.status)):
+            if process.stopped or (self.done and (process.late or not process.status)):
                 return self.done
-            last = "".join([line for line in child.printed if line.strip()][-1:]).strip()
-            self._failed(f"The worker ended with status {child.status}: {last}")
+            last = "".join([line for line in process.printed if line.strip()][-1:]).strip()
+            self._failed(f"The bench process ended with status {process.status}: {last}")
             if self.done or self.begun is None:
                 return True
-            job = replace(job, after=self.begun)
+            request = replace(request, after=self.begun)
         return True
 
-    def _listen(self, job: Job, child: Child) -> str:
-        """Hear a worker until it has ended, or has to; why it has to, if nobody asked for it.
+    def _listen(self, request: BenchRequest, process: BenchProcess) -> str:
+        """Hear a bench process until it has ended, or must; why it must, if nobody asked for it.
 
         One that is to end because the run is may have a result on its way, which is still heard.
         """
         while True:
             try:
-                patience = child.left_s if child.stopped else SILENT_S
-                message = child.messages.get(timeout=patience)
+                patience = process.left_s if process.stopped else SILENT_S
+                message = process.messages.get(timeout=patience)
             except queue.Empty:
-                if child.stopped:
-                    child.kill()
+                if process.stopped:
+                    process.kill()
                     return ""
-                child.stop()
-                return f"The worker told nothing for {SILENT_S:.0f} s and was ended."
-            if self.interruption.hurried or not child.left_s:
-                child.kill()
+                process.stop()
+                return f"The bench process told nothing for {SILENT_S:.0f} s and was ended."
+            if self.interruption.hurried or not process.left_s:
+                process.kill()
             elif message is None:
-                child.stop()
+                process.stop()
             if message == "":
                 return ""
             if message is not None:
                 with contextlib.suppress(json.JSONDecodeError):  # it died in the middle of a line
-                    self._heard(job, json.loads(message))
+                    self._heard(request, json.loads(message))
 
-    def _heard(self, job: Job, message: dict[str, Any]) -> None:
+    def _heard(self, request: BenchRequest, message: dict[str, Any]) -> None:
         if "begin" in message:
             self.beginning = tuple(message["begin"])
             self.begun = (self.beginning[1], self.beginning[3])
             self.show.begins(self.beginning)
         if "conditions" in message:
-            self.record.add_conditions(job.suite, message["conditions"])
+            self.record.add_conditions(request.suite, message["conditions"])
         if "load" in message:
-            told = {"suite": job.suite, "device": job.device, "time": now(), **message["load"]}
+            told = {
+                "suite": request.suite,
+                "device": request.device,
+                "time": now(),
+                **message["load"],
+            }
             self.record.loads.append(told)
         if "result" in message:
             self.show.found(self.record.add(from_json(message["result"])))
             self.record.save(self.path)
-            self.beginning = (job.suite, ALL, job.device, "-")
+            self.beginning = (request.suite, ALL, request.device, "-")
         if "end" in message:
             self.done = True
 
@@ -167,14 +174,14 @@ class Conductor:
         self.record.save(self.path)
 
 
-def command(job: Job, emulate: str) -> list[str]:
-    """How a worker is started."""
+def command(request: BenchRequest, emulate: str) -> list[str]:
+    """How a bench process is started."""
     emulator = ["-m", "xpu_emulator", "--device", emulate, "--"] if emulate else []
-    return [sys.executable, *emulator, str(PROGRAM), "worker", job.text()]
+    return [sys.executable, *emulator, str(PROGRAM), "bench-process", request.text()]
 
 
 def environment(emulate: str) -> dict[str, str]:
-    """A worker's environment. An emulated card needs a process that sees no other."""
+    """A bench process's environment. An emulated card needs a process that sees no other."""
     kept = child_environment()
     if emulate:
         tests = str(REPOSITORY / "tests")

@@ -1,4 +1,4 @@
-"""ComfyUI's modules in a worker's own process."""
+"""ComfyUI's modules in a bench process."""
 
 import importlib
 import os

@@ -51,7 +51,7 @@ class Record:
         return result
 
     def add_conditions(self, suite: str, found: Mapping[str, Any]) -> None:
-        """Take up a worker's conditions; equal ones once, with all suites that ran under them."""
+        """Add a bench process's conditions; equal ones once, with all suites that had them."""
         for known in self.conditions:
             if {**known, "suites": None} == {**found, "suites": None}:
                 known["suites"] = sorted({*known["suites"], suite})

@@ -1,6 +1,7 @@
 """The command line of `./comfyui-ipex`."""
 
 import argparse
+import contextlib
 import os
 import signal
 from collections.abc import Sequence
@@ -10,7 +11,6 @@ from types import FrameType
 from ..xpu_runtime.devices import AUTO
 from ..xpu_runtime.settings import read
 from ..xpu_runtime.worker_plan import KINDS
-from . import batch
 from .benchmark import own_arguments, run_benchmarks
 from .client import WorkflowError
 from .console import say, warn
@@ -22,14 +22,18 @@ from .server import Server
 
 DEFAULT_PORT = 8188
 
-TASKS = ("start", "setup", "demo", "benchmark", *batch.TASKS)
+TASKS = ("start", "setup", "demo", "benchmark")
+
+OTHER_PROGRAMS = ("batch", "node")
+"""Tasks of `../batch/launch.py`, which the same command starts."""
 
 
 def parser() -> argparse.ArgumentParser:
     """The launcher's own arguments; whatever it does not know goes to ComfyUI."""
+    tasks = "|".join((*TASKS, *OTHER_PROGRAMS))
     made = argparse.ArgumentParser(
         prog="./comfyui-ipex",
-        usage=f"%(prog)s [{'|'.join(TASKS)}] [options] [ComfyUI's own arguments]",
+        usage=f"%(prog)s [{tasks}] [options] [ComfyUI's own arguments]",
         description="Set up ComfyUI with this extension, then: start the server (the default), "
         "stop after the set-up, run a demo that enlarges a photo, measure this machine, run many "
         "prompts over many devices (batch --help), or join a cluster for that (node --help).",
@@ -85,8 +89,6 @@ def main(argv: Sequence[str]) -> int:
     """Run the launcher; returns the exit status."""
     signal.signal(signal.SIGTERM, interrupt)
     task, options = (argv[0], argv[1:]) if argv and argv[0] in TASKS else ("start", argv)
-    if task in batch.TASKS:
-        return run_program(task, options)
     if task == "benchmark":
         arguments, for_host = own_arguments(options)
     else:
@@ -112,17 +114,6 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def run_program(task: str, options: Sequence[str]) -> int:
-    """Run a task that is a program of its own."""
-    try:
-        return batch.run(task, options)
-    except SetupError as error:
-        warn(str(error))
-        return 1
-    except KeyboardInterrupt:
-        return 130
-
-
 def demo(installation: Installation, output: Path | None) -> int:
     """Run the demo and say what it made."""
     result = run_demo(installation, output)
@@ -136,13 +127,11 @@ def start(installation: Installation, port: int, arguments: tuple[str, ...]) -> 
     with Server(installation.server_command(port, arguments)) as server:
 
         def forward(number: int, _frame: FrameType | None) -> None:
-            server.process.send_signal(number)
+            server.child.send_signal(number)
 
         signal.signal(signal.SIGTERM, forward)
         server.wait_ready()
         say(f"\nComfyUI is ready: {server.client.address}\n")
-        try:
-            return server.process.wait()
-        except KeyboardInterrupt:
-            # The terminal sent the interrupt to the server as well.
-            return server.stop()
+        with contextlib.suppress(KeyboardInterrupt):
+            server.child.wait()
+        return server.stop()

@@ -6,8 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from .commands import run
-from .console import say, step
+from .console import run_command, say, step
 from .errors import SetupError
 from .folders import REPOSITORY
 from .installation import Installation
@@ -45,7 +44,7 @@ def prepare(installation: Installation) -> Path:
     )
     photo = installation.environment.folder / PHOTO_NAME
     weights = installation.base_folder / "models" / "upscale_models"
-    run(
+    run_command(
         "Unpacking the demo's photo and model",
         [str(environment.python), str(ASSETS), str(photo), str(weights)],
     )

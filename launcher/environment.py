@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..xpu_runtime.hardware import Hardware
-from .commands import run
-from .console import step, warn
+from .console import run_command, step, warn
 from .errors import SetupError
 from .folders import REPOSITORY, exclusive
 
@@ -104,11 +103,11 @@ class Environment:
             if self.state.get("venv") == UV and self.python.exists():
                 return
             with step(f"Python environment in {self.folder}"):
-                run(
+                run_command(
                     "Making the Python environment",
                     [suitable_python(), "-m", "venv", str(self.folder)],
                 )
-                run(
+                run_command(
                     "Installing uv, the package installer",
                     [str(self.python), "-m", "pip", "install", "--quiet", UV],
                 )
@@ -129,7 +128,7 @@ class Environment:
 
     def _uv_install(self, title: str, arguments: Sequence[str]) -> None:
         command = [str(self.folder / "bin" / "uv"), "pip", "install"]
-        run(title, [*command, "--python", str(self.python), *arguments])
+        run_command(title, [*command, "--python", str(self.python), *arguments])
 
     def install_wheel(self, requirement: str, sha256: str, target: Path) -> None:
         """Unpack the wheel `requirement`, which must have the hash `sha256`, into `target`."""
@@ -195,7 +194,7 @@ class Environment:
         known = self.state.get("probe", {})
         if known.get("key") == key:
             return TorchProbe(**known["answer"])
-        printed = run("Asking torch for its devices", [str(self.python), "-c", _PROBE])
+        printed = run_command("Asking torch for its devices", [str(self.python), "-c", _PROBE])
         answer = json.loads(printed.strip().splitlines()[-1])
         probe = TorchProbe(**answer)
         if probe.cuda or probe.xpu or not (hardware.nvidia or hardware.intel):

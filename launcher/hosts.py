@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..xpu_runtime.settings import read
-from .commands import run
-from .console import warn
+from .console import run_command, warn
 from .errors import SetupError
 from .folders import exclusive, user_cache
 from .releases import (
@@ -140,7 +139,7 @@ def _from_git(hosts: Path, release: Release) -> HostTree:
         clone = Path(scratch) / "tree"
         environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
         command = ["git", "clone", "--quiet", "--depth", "1", "--branch", f"v{release.version}"]
-        run(
+        run_command(
             f"Fetching ComfyUI {release.version}",
             [*command, "--config", "advice.detachedHead=false", UPSTREAM, str(clone)],
             env=environment,

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from ..xpu_runtime.processes.child import Child
 from .client import Client
 from .errors import SetupError
 from .folders import child_environment
@@ -64,9 +65,10 @@ class ServerCommand:
 
 
 class Server:
-    """A running server; a context manager that stops it.
+    """A running server; a context manager that stops it. It ends with this process in any case.
 
-    `log` receives what the server prints; None lets it print to this process's streams.
+    `log` receives what the server prints; None lets it print to this process's streams. `folder`
+    is removed after the server's end.
     """
 
     def __init__(
@@ -74,18 +76,23 @@ class Server:
         command: ServerCommand,
         log: IO[str] | None = None,
         environment: Mapping[str, str] | None = None,
+        *,
+        folder: Path | None = None,
+        stop_seconds: float = STOP_SECONDS,
     ) -> None:
         self.command = command
         self.client = Client(f"http://127.0.0.1:{command.port}")
         if command.base is not None:
             (command.base / "user").mkdir(parents=True, exist_ok=True)
-        self.process = subprocess.Popen(
+        self.child = Child(
             command.argv(),
+            environment=command.environment() if environment is None else environment,
             cwd=command.tree,
-            env=command.environment() if environment is None else dict(environment),
-            stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=None if log is None else subprocess.STDOUT,
+            end_signal=signal.SIGINT,
+            end_seconds=stop_seconds,
+            folder=folder,
         )
 
     def wait_ready(self, timeout: float = READY_SECONDS) -> None:
@@ -95,7 +102,7 @@ class Server:
         """
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
-            status = self.process.poll()
+            status = self.child.status
             if status is not None:
                 raise SetupError(
                     f"ComfyUI ended with status {status} before it was ready.",
@@ -111,13 +118,8 @@ class Server:
 
     def stop(self) -> int:
         """Ask the server to end, insist after a while, and return its exit status."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
-            try:
-                self.process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-        return self.process.wait()
+        status = self.child.stop()
+        return 1 if status is None else status
 
     def __enter__(self) -> "Server":
         return self

@@ -34,12 +34,12 @@ def _accepted(*named: str) -> bool | str:
 
 def device_widget() -> tuple[list[str], dict[str, Any]]:
     """The device list is that of the running process."""
-    return (devices.combo(), {"default": devices.AUTO, "tooltip": DEVICE_TOOLTIP})
+    return (placement.device_menu(), {"default": devices.AUTO, "tooltip": DEVICE_TOOLTIP})
 
 
 def offload_widget() -> tuple[list[str], dict[str, Any]]:
     """The same devices, for the weights while they are not needed."""
-    return (devices.combo(), {"default": devices.AUTO, "tooltip": OFFLOAD_TOOLTIP})
+    return (placement.device_menu(), {"default": devices.AUTO, "tooltip": OFFLOAD_TOOLTIP})
 
 
 def shown(placed: Placed) -> dict[str, Any]:

@@ -154,10 +154,10 @@ def be_a_node(address: str, token: Path, arguments: Sequence[str]) -> None:
     package = types.ModuleType("comfyui_ipex")
     package.__path__ = [str(REPOSITORY)]
     sys.modules["comfyui_ipex"] = package
-    from comfyui_ipex.batch import node, plans, ray_settings, remote
+    from comfyui_ipex.batch import machine, plans, ray_settings, remote
     from comfyui_ipex.launcher.releases import REFERENCE
 
-    on_cpu = plans.plans(REFERENCE, "cpu", arguments)[0]
+    on_cpu = plans.plan_servers(REFERENCE, "cpu", arguments)[0]
     emulated = token.with_name("emulated-python")
     tests = Path(__file__).parent
     emulated.write_text(
@@ -175,7 +175,7 @@ def be_a_node(address: str, token: Path, arguments: Sequence[str]) -> None:
         )
     ]
     described = token.with_name("second-node.json")
-    node.describe(found, described)
+    machine.describe(found, described)
     settings: Mapping[str, str] = ray_settings.environment(ray_settings.LOOPBACK, token)
     os.environ.update({**settings, remote.NODE_FILE: str(described)})
     from ray._private.node import Node
@@ -187,7 +187,7 @@ def be_a_node(address: str, token: Path, arguments: Sequence[str]) -> None:
         node_name="second",
         num_cpus=0,
         num_gpus=0,
-        resources=node.resources(found),
+        resources=machine.resources(found),
         min_worker_port=0,
         max_worker_port=0,
         node_manager_port=0,

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from comfyui_ipex.launcher.commands import run
+from comfyui_ipex.launcher.console import run_command
 from comfyui_ipex.launcher.errors import SetupError
 from comfyui_ipex.launcher.folders import exclusive, user_cache
 
@@ -69,16 +69,16 @@ def _unpack(package: str, root: Path) -> None:
             wanted = _with_libraries(package, ())
         except SetupError:
             options = _own_lists(Path(scratch) / "apt")
-            run("Fetching Debian's lists", ["apt-get", *options, "update"])
+            run_command("Fetching Debian's lists", ["apt-get", *options, "update"])
             wanted = _with_libraries(package, options)
         else:
             options = ()
         debs = Path(scratch) / "debs"
         debs.mkdir()
-        run(f"Fetching {package}", ["apt-get", *options, "download", *wanted], cwd=debs)
+        run_command(f"Fetching {package}", ["apt-get", *options, "download", *wanted], cwd=debs)
         fresh = Path(scratch) / "root"
         for deb in sorted(debs.glob("*.deb")):
-            run(f"Unpacking {deb.name}", ["dpkg-deb", "-x", str(deb), str(fresh)])
+            run_command(f"Unpacking {deb.name}", ["dpkg-deb", "-x", str(deb), str(fresh)])
         fresh.rename(root)
 
 
@@ -89,7 +89,7 @@ def _with_libraries(package: str, options: Sequence[str]) -> list[str]:
     while ask:
         name = ask.pop()
         wanted.append(name)
-        listed = run(f"Asking what {name} needs", ["apt-cache", *options, "depends", name])
+        listed = run_command(f"Asking what {name} needs", ["apt-cache", *options, "depends", name])
         # Nix' own parts that are written in Perl are not used.
         libraries = {n for n in DEPENDENCY.findall(listed) if "perl" not in n}
         ask += [n for n in sorted(libraries - {*wanted, *ask}) if not _is_installed(n)]

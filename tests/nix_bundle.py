@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import hosts
-from comfyui_ipex.launcher.commands import run
+from comfyui_ipex.launcher.console import run_command
 from comfyui_ipex.launcher.releases import USER_FOLDERS
 from conftest import REPOSITORY
 from debian_programs import program
@@ -141,7 +141,7 @@ class Workspace:
 def copied_project(target: Path) -> Path:
     """A copy of the files that git knows."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    listed = run("Listing the project's files", command, cwd=REPOSITORY)
+    listed = run_command("Listing the project's files", command, cwd=REPOSITORY)
     for name in filter(None, listed.split("\0")):
         if (REPOSITORY / name).exists():
             (target / name).parent.mkdir(parents=True, exist_ok=True)

@@ -17,8 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..launcher.commands import run
-from ..launcher.console import say, step, warn
+from ..launcher.console import run_command, say, step, warn
 from ..launcher.environment import Environment
 from ..launcher.folders import REPOSITORY, child_environment, exclusive, user_cache
 from ..launcher.hosts import HostTree
@@ -106,7 +105,7 @@ class SuiteStage:
         shutil.copytree(self.tree.path, self.copy, ignore=shutil.ignore_patterns("__pycache__"))
         if extended and self.patched:
             command = [sys.executable, str(PATCH), str(self.copy)]
-            run(f"Patching ComfyUI {self.tree.version}", command)
+            run_command(f"Patching ComfyUI {self.tree.version}", command)
         elif extended:
             link_extension(self.copy)
         shim = self.folder / "bin" / "python"

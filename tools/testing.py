@@ -10,8 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from ..launcher.commands import run
-from ..launcher.console import step, warn
+from ..launcher.console import run_command, step, warn
 from ..launcher.demo import WEIGHTS_PACKAGE
 from ..launcher.environment import Environment
 from ..launcher.errors import SetupError
@@ -183,7 +182,7 @@ def find_chromium() -> Path:
     found = _installed_chromium()
     if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
         with step("Chromium, from the system's packages (about 120 MB)"):
-            run("Asking for the system's packages", ["apt-get", "update", "-q"])
+            run_command("Asking for the system's packages", ["apt-get", "update", "-q"])
             command = [
                 "apt-get",
                 "install",
@@ -192,7 +191,7 @@ def find_chromium() -> Path:
                 "--no-install-recommends",
                 *CHROMIUM_PACKAGES,
             ]
-            run("Installing Chromium", command)
+            run_command("Installing Chromium", command)
         found = _installed_chromium()
     if found is None:
         raise SetupError(

@@ -190,15 +190,3 @@ def _cards(kind: str, backend: Any) -> list[Device]:
         memory = getattr(properties, "total_memory", None)
         cards.append(Device(f"{kind}:{index}", properties.name, identity, memory))
     return cards
-
-
-def combo() -> list[str]:
-    """The choices of a "device" widget: "auto", this process's devices, its workers'."""
-    return [AUTO, *(device.entry for device in (*discover(), *of_workers()))]
-
-
-def of_workers() -> tuple[Device, ...]:
-    """The devices of this process's workers."""
-    from . import workers
-
-    return workers.devices()

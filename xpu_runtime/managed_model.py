@@ -15,12 +15,15 @@ from . import host
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
+
+    from .host.types import ModelPatcher
 
 
 @functools.cache
 def _patcher_class() -> Any:
     """The class, made when it is first needed: its base belongs to the host."""
-    base = host.model_patcher_class()
+    base: Any = host.model_patcher_class()
 
     class WholeModelPatcher(base):  # type: ignore[misc]
         """A ModelPatcher whose module is on one device, always.
@@ -37,7 +40,7 @@ def _patcher_class() -> Any:
             """All bytes of the weights, or 0 while they are off the load device."""
             return int(self.model_size()) if self._is_loaded() else 0
 
-        def partially_load(self, device_to: Any, extra_memory: Any = 0, **_: Any) -> int:
+        def partially_load(self, device_to: "torch.device", *_: object, **__: object) -> int:
             """Load everything. Returns the bytes that were loaded; raises if they do not fit."""
             if self._is_loaded():
                 self._note(device_to)
@@ -52,14 +55,14 @@ def _patcher_class() -> Any:
             self._note(device_to)
             return int(self.model_size())
 
-        def partially_unload(self, *_: Any, **__: Any) -> int:
+        def partially_unload(self, *_: object, **__: object) -> int:
             """Nothing: the host then unloads the model whole."""
             return 0
 
         def _is_loaded(self) -> bool:
             return bool(self.current_loaded_device() == self.load_device)
 
-        def _note(self, device: Any) -> None:
+        def _note(self, device: "torch.device") -> None:
             """Keep the figures that the host's own methods read in agreement."""
             loaded = device == self.load_device
             self.model.device = device
@@ -70,34 +73,39 @@ def _patcher_class() -> Any:
     return WholeModelPatcher
 
 
-def device_of(module: Any, otherwise: "torch.device") -> "torch.device":
+def device_of(module: "nn.Module", otherwise: "torch.device") -> "torch.device":
     """The device of a module's weights, or `otherwise` if it has none."""
     weight = next(module.parameters(), None)
     return otherwise if weight is None else weight.device
 
 
 def managed(
-    module: Any, load_device: "torch.device", offload_device: "torch.device | None" = None
-) -> Any:
+    module: "nn.Module",
+    load_device: "torch.device",
+    offload_device: "torch.device | None" = None,
+) -> "ModelPatcher":
     """A patcher (of the host's ModelPatcher) for `module`, which is on the CPU now.
 
     While it is not loaded, its weights are on `offload_device`: by default where the host
     keeps models.
     """
     # The host writes attributes to what it manages; a read-only property is in its way.
-    taken = isinstance(getattr(type(module), "device", None), property)
-    held = _holder_class()(module) if taken else module
-    return _patcher_class()(held, load_device, offload_device or host.offload_device())
+    is_taken = isinstance(getattr(type(module), "device", None), property)
+    managed_module = _holder_class()(module) if is_taken else module
+    patcher: ModelPatcher = _patcher_class()(
+        managed_module, load_device, offload_device or host.offload_device()
+    )
+    return patcher
 
 
 @functools.cache
-def _holder_class() -> Any:
+def _holder_class() -> "type[nn.Module]":
     import torch
 
     class NetworkHolder(torch.nn.Module):
         """A module around a network that has a property of its own where the host writes."""
 
-        def __init__(self, network: Any) -> None:
+        def __init__(self, network: torch.nn.Module) -> None:
             super().__init__()
             self.network = network
 
@@ -105,7 +113,7 @@ def _holder_class() -> Any:
 
 
 @contextmanager
-def resident(patcher: Any, memory_required: int) -> Iterator[None]:
+def resident(patcher: "ModelPatcher", memory_required: int) -> Iterator[None]:
     """The model is on its device, with `memory_required` bytes beside it if they can be freed.
 
     It stays there for the next run, and the host evicts it when it needs the memory. After an

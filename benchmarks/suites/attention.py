@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from ...xpu_runtime.attention import bounded_sdpa
 from ...xpu_runtime.seams.attention import scaled_dot_product_attention, sdpa_on_xpu
+from ...xpu_runtime.seams.attention_in_parts import bounded_sdpa
 from ...xpu_runtime.seams.attention_limits import SCORE_BYTES, score_limit
 from ..case import Case, Place, Side, Trial
 from .tensors import normal

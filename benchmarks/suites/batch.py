@@ -1,4 +1,4 @@
-"""Independent prompts on two hosts of one thread each, beside one such host.
+"""Independent prompts on two servers of one thread each, beside one such server.
 
 What is measured is the pool: giving out prompts, waiting for them and collecting what they saved.
 It says nothing where two threads do not have a core each: the conditions in the file tell the load.
@@ -11,18 +11,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...batch.board import Attempt, Board
-from ...batch.hosting import Host, Sent
 from ...batch.jobs import Job
 from ...batch.outputs import Output
-from ...batch.plans import HostPlan
+from ...batch.plans import ServerPlan
 from ...batch.pool import Pool
+from ...batch.servers import BatchServer, SentFile
 from ...launcher.installation import link_extension, prepare_base
 from ..case import NO_DTYPE, Case, Place, Side, Trial
 from .sd_models import FAMILIES, Family
 from .startup_servers import DOWN, PROMPT_S, checkpoint, scratch, workflow
 
 JOBS = 8
-"""Prompts of a batch: even, so that two hosts can share them."""
+"""Prompts of a batch: even, so that two servers can share them."""
 
 SIDE, STEPS = 64, 4
 
@@ -31,77 +31,79 @@ def cases() -> list[Case]:
     """The suite."""
     return [
         Case(
-            "two hosts",
+            "two hosts",  # as it stands in files of results
             f"a batch of {JOBS} txt2img prompts ({SIDE} pixels, {STEPS} steps, tiny UNet) on two "
-            "hosts of one thread, against one of them",
-            _two_hosts,
+            "servers of one thread, against one of them",
+            _two_servers,
             NO_DTYPE,
             quick=True,
         )
     ]
 
 
-class Lasting:
-    """A host that the end of a batch leaves running, for the next sample."""
+class LastingServer:
+    """A server that the end of a batch leaves running, for the next sample."""
 
-    def __init__(self, host: Host) -> None:
-        self.name = host.name
-        self._host = host
+    def __init__(self, server: BatchServer) -> None:
+        self.name = server.name
+        self._server = server
 
     def start(self) -> None:
         """It runs."""
 
-    def run(self, prompt: Mapping[str, Any], files: Sequence[Sent], timeout: float) -> list[Output]:
-        """As the host does."""
-        return self._host.run(prompt, files, timeout)
+    def run_prompt(
+        self, prompt: Mapping[str, Any], files: Sequence[SentFile], timeout: float
+    ) -> list[Output]:
+        """As the server does."""
+        return self._server.run_prompt(prompt, files, timeout)
 
     def stop(self) -> None:
         """It goes on."""
 
 
-class Counting:
+class ResultCounter:
     """Counts results; the pool's watcher."""
 
     def __init__(self) -> None:
-        self.by_host: dict[str, int] = {}
+        self.by_server: dict[str, int] = {}
 
     def keep(self, job: Job, outputs: Sequence[Output]) -> None:
         """Nothing is kept."""
 
-    def done(self, job: Job, kept: None, host: str, tries: int) -> None:
+    def done(self, job: Job, kept: None, server: str, tries: int) -> None:
         """Count one."""
-        self.by_host[host] = self.by_host.get(host, 0) + 1
+        self.by_server[server] = self.by_server.get(server, 0) + 1
 
     def failed(self, attempt: Attempt) -> None:
         """Nothing may fail. Raises `RuntimeError`."""
         raise RuntimeError(attempt.errors[-1])
 
-    def retried(self, job: Job, host: str, error: str) -> None:
+    def retried(self, job: Job, server: str, error: str) -> None:
         """Nothing may fail. Raises `RuntimeError`."""
         raise RuntimeError(error)
 
-    def joined(self, host: str) -> None:
+    def joined(self, server: str) -> None:
         """Is no matter of a measurement."""
 
-    def left(self, host: str, error: str) -> None:
+    def left(self, server: str, error: str) -> None:
         """Nothing may fail. Raises `RuntimeError`."""
         raise RuntimeError(error)
 
 
 @functools.cache
-def _hosts(place: Place) -> tuple[Lasting, Lasting]:
-    """Two hosts of one thread that run as long as this process."""
+def _servers(place: Place) -> tuple[LastingServer, LastingServer]:
+    """Two servers of one thread that run as long as this process."""
     if place.tree is None:
         raise ValueError("This suite needs ComfyUI: name its folder with --tree.")
     if place.device.type != "cpu":
-        raise ValueError("This suite compares hosts on the CPU: --device cpu.")
+        raise ValueError("This suite compares servers on the CPU: --device cpu.")
     base = prepare_base(scratch() / "batch", place.tree)
     link_extension(base)
     path = checkpoint(_family(), place.tree)
     (base / "models" / "checkpoints" / path.name).symlink_to(path)
     made = []
     for name in ("cpu", "cpu#2"):
-        plan = HostPlan(
+        plan = ServerPlan(
             name,
             sys.executable,
             str(place.tree),
@@ -111,10 +113,10 @@ def _hosts(place: Place) -> tuple[Lasting, Lasting]:
             "cpu",
             threads=1,
         )
-        host = Host(plan)
-        DOWN.callback(host.stop)
-        host.start()
-        made.append(Lasting(host))
+        server = BatchServer(plan)
+        DOWN.callback(server.stop)
+        server.start()
+        made.append(LastingServer(server))
     return made[0], made[1]
 
 
@@ -134,31 +136,31 @@ def _jobs() -> list[Job]:
     return made
 
 
-def _seconds(members: Sequence[Lasting]) -> tuple[float, dict[str, int]]:
-    watcher = Counting()
+def _seconds(members: Sequence[LastingServer]) -> tuple[float, dict[str, int]]:
+    watcher = ResultCounter()
     new = [list(members)]
     pool = Pool(Board(_jobs(), 0), lambda: new.pop() if new else [], watcher, PROMPT_S)
     began = time.perf_counter()
-    pool.run()
+    pool.run_jobs()
     taken = time.perf_counter() - began
-    if sum(watcher.by_host.values()) != JOBS:
-        raise RuntimeError(f"Only {watcher.by_host} of {JOBS} prompts were done.")
-    return taken, watcher.by_host
+    if sum(watcher.by_server.values()) != JOBS:
+        raise RuntimeError(f"Only {watcher.by_server} of {JOBS} prompts were done.")
+    return taken, watcher.by_server
 
 
-def _two_hosts(place: Place) -> Trial:
-    hosts = _hosts(place)
-    for host in hosts:
-        _seconds([host])  # loads the model
+def _two_servers(place: Place) -> Trial:
+    servers = _servers(place)
+    for server in servers:
+        _seconds([server])  # loads the model
     last: dict[str, Any] = {}
 
     def both() -> float:
-        taken, by_host = _seconds(hosts)
-        last["prompts by host"] = " and ".join(map(str, by_host.values()))
+        taken, by_server = _seconds(servers)
+        last["prompts by host"] = " and ".join(map(str, by_server.values()))
         return taken
 
     return Trial(
         Side("two hosts", both, self_timed=True),
-        Side("one host", lambda: _seconds(hosts[:1])[0], self_timed=True),
+        Side("one host", lambda: _seconds(servers[:1])[0], self_timed=True),
         facts=lambda: last,
     )

@@ -1,4 +1,4 @@
-"""ComfyUI servers of a kind, in folders of their own, that live as long as the worker."""
+"""ComfyUI servers of a kind, in folders of their own, that live as long as the bench process."""
 
 import atexit
 import contextlib
@@ -54,7 +54,7 @@ _USED: dict[tuple[str, Kind], list[float]] = defaultdict(list)
 
 def _processor_seconds(server: Server) -> float:
     """By the process's own clock: its times elsewhere come in hundredths. Raises `OSError`."""
-    pid = server.process.pid
+    pid = server.child.pid
     clock = ctypes.c_int()
     error = ctypes.CDLL(None).clock_getcpuclockid(pid, ctypes.byref(clock))
     if error:

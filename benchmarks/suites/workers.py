@@ -18,8 +18,8 @@ import torch
 
 from ...nodes.pipeline.classes import IpexPipeline
 from ...xpu_runtime.placement import There
+from ...xpu_runtime.placement.remote import place_vae
 from ...xpu_runtime.worker_plan import WorkerPlan
-from ...xpu_runtime.workers import vae as vae_proxies
 from ...xpu_runtime.workers.wire import itself
 from ...xpu_runtime.workers.worker import Worker
 from ..case import NO_DTYPE, Case, Place, Side, Trial
@@ -76,7 +76,7 @@ def _overlap(place: Place) -> Trial:
     if place.tree is None:
         raise ValueError("This suite needs ComfyUI: name its folder with --tree.")
     found = loaded("tiny", place.tree, torch.float32)
-    there = vae_proxies.on_worker(found.vae, There(_one_thread_worker(), torch.device("cpu")), None)
+    there = place_vae(found.vae, There(_one_thread_worker(), torch.device("cpu")), None)
     inputs = _sampling(found)
     nodes = import_module("nodes")
 
@@ -85,7 +85,7 @@ def _overlap(place: Place) -> Trial:
         return nodes.VAEDecode().decode(vae, sampled)[0]
 
     def at_a_time() -> Any:
-        return IpexPipeline().run(**inputs, vae=there, at_once=1)["result"][0]
+        return IpexPipeline().sample_and_finish(**inputs, vae=there, at_once=1)["result"][0]
 
     return Trial(
         Side("Pipeline", _in_one_thread(at_a_time)),

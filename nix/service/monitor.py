@@ -26,7 +26,7 @@ DEVICE_METRICS = {
 
 
 @dataclass(frozen=True)
-class State:
+class ServiceState:
     """What a server told."""
 
     devices: Sequence[Mapping[str, Any]]
@@ -40,12 +40,12 @@ def fetch(url: str) -> Any:
         return json.loads(answer.read())
 
 
-def ask(url: str) -> State | None:
+def ask(url: str) -> ServiceState | None:
     """The state of the server, or None if it does not answer as a ComfyUI does."""
     try:
         stats = fetch(f"{url}/system_stats")
         queue = fetch(f"{url}/prompt")
-        return State(tuple(stats["devices"]), int(queue["exec_info"]["queue_remaining"]))
+        return ServiceState(tuple(stats["devices"]), int(queue["exec_info"]["queue_remaining"]))
     except (OSError, ValueError, KeyError, TypeError, urllib.error.URLError) as error:
         sys.stderr.write(f"{url} does not answer: {error}\n")
         return None
@@ -60,7 +60,7 @@ def labels(**values: object) -> str:
     return "{" + ",".join(f'{name}="{value}"' for name, value in escaped.items()) + "}"
 
 
-def metrics(instance: str, state: State | None, failures: int) -> str:
+def metrics(instance: str, state: ServiceState | None, failures: int) -> str:
     """The text for node_exporter."""
     mine = labels(instance_name=instance)
     rows = [

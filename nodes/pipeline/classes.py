@@ -1,6 +1,5 @@
 """Pipeline: a batch that is sampled here and finished in a worker at the same time."""
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -8,15 +7,18 @@ import torch
 from ...xpu_runtime import host
 
 if TYPE_CHECKING:
-    from . import running
-    from .parts import Part
+    from ...xpu_runtime.host.types import VAE, Conditioning, Descriptor, Latent, ModelPatcher
+    from .flow import BatchFlow
+    from .parts import BatchPart
 
 
 class UnsuitableLatentError(ValueError):
     """A LATENT that is no batch of pictures or videos of one size."""
 
 
-def _number(kind: str, default: float, least: float, most: float, tooltip: str, **rest: Any) -> Any:
+def _number(
+    kind: str, default: float, least: float, most: float, tooltip: str, **rest: Any
+) -> tuple[str, dict[str, Any]]:
     return (kind, {"default": default, "min": least, "max": most, "tooltip": tooltip, **rest})
 
 
@@ -49,7 +51,7 @@ class IpexPipeline:
     """KSampler, VAE Decode and an upscaler in one node, so that they can work at the same time."""
 
     CATEGORY = "IPEX"
-    FUNCTION = "run"
+    FUNCTION = "sample_and_finish"
     DESCRIPTION = (
         "Samples a batch of latents picture by picture. With the VAE or the upscale model on a "
         "worker (Select Device), each picture is decoded and enlarged there while the next one is "
@@ -61,13 +63,12 @@ class IpexPipeline:
     SEARCH_ALIASES = ["pipeline", "overlap", "two gpus", "ksampler", "batch", "video frames"]
 
     def __init__(self) -> None:
-        from . import running
+        from .flow import Unfinished
 
-        self._unfinished = running.Unfinished()
+        self._unfinished = Unfinished()
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (the host's name)
-        """The sockets and the widgets."""
         return {
             "required": {
                 "model": ("MODEL", {"tooltip": "The diffusion model."}),
@@ -85,44 +86,44 @@ class IpexPipeline:
             },
         }
 
-    def run(
+    def sample_and_finish(
         self,
-        model: Any,
-        positive: Any,
-        negative: Any,
-        latent_image: Any,
-        vae: Any,
+        model: "ModelPatcher",
+        positive: "Conditioning",
+        negative: "Conditioning",
+        latent_image: "Latent",
+        vae: "VAE",
         at_once: int,
-        upscale_model: Any = None,
+        upscale_model: "Descriptor | None" = None,
         **settings: Any,
     ) -> dict[str, Any]:
-        """fp32 [B, H, W, C] on the CPU, 0 to 1, and the LATENT. Raises what the parts raise."""
-        from . import running
-        from .finishing import finishing
-        from .parts import Conditioning, latent_of, parts_of
+        """fp32 [B, H, W, C] on the CPU, 0 to 1, and the LATENT. Raises what the steps raise."""
+        from .flow import BatchFlow, plan_finishing
+        from .parts import ConditioningPair, cut_latent, split_batch
 
-        batch = _batch_of(latent_image)
-        conditioning = Conditioning(positive, negative)
+        batch = _count(latent_image)
+        conditioning = ConditioningPair(positive, negative)
 
-        def sample(part: "Part") -> torch.Tensor:
-            own = latent_of(latent_image, part)
-            found = host.sampled(model, *conditioning.of(part), own, settings)
+        def sample(part: "BatchPart") -> torch.Tensor:
+            own = cut_latent(latent_image, part)
+            found = host.sampled(model, *conditioning.cut(part), own, settings)
             samples: torch.Tensor = found["samples"].to("cpu")
             return samples
 
-        job = running.Job(parts_of(batch, at_once), sample, finishing(vae, upscale_model))
         objects = [model, positive, negative, latent_image, vae]
         objects += [] if upscale_model is None else [upscale_model]
-        work = self._unfinished.of(objects, (at_once, settings))
-        kept = _kept(job, work)
-        seconds = running.run(job, work)
+        done = self._unfinished.take_up(objects, (at_once, settings))
+        finishing = plan_finishing(model, vae, upscale_model)
+        flow = BatchFlow(split_batch(batch, at_once), sample, finishing, done)
+        lines = _describe_start(flow)
+        flow.finish()
         self._unfinished.forget()
-        latent = {**_whole(latent_image), "samples": torch.cat(work.latents)}
-        text = "\n".join([*_told(job, seconds), *kept])
-        return {"ui": {"text": [text]}, "result": (work.pictures, latent)}
+        latent = {**_without_scale(latent_image), "samples": torch.cat(done.latents)}
+        text = "\n".join([*_describe_end(flow), *lines])
+        return {"ui": {"text": [text]}, "result": (done.pictures, latent)}
 
 
-def _batch_of(latent: Mapping[str, Any]) -> int:
+def _count(latent: "Latent") -> int:
     """How many pictures or videos a LATENT has. Raises `UnsuitableLatentError`."""
     samples = latent["samples"]
     if not isinstance(samples, torch.Tensor) or getattr(samples, "is_nested", False):
@@ -135,37 +136,37 @@ def _batch_of(latent: Mapping[str, Any]) -> int:
     return len(samples)
 
 
-def _whole(latent: Mapping[str, Any]) -> dict[str, Any]:
+def _without_scale(latent: "Latent") -> dict[str, Any]:
     """The rest of a LATENT after sampling, as KSampler hands it on."""
     return {name: value for name, value in latent.items() if not name.startswith("downscale_ratio")}
 
 
-def _kept(job: "running.Job", work: "running.Work") -> list[str]:
-    """For the user, before it goes on: what an unfinished run left."""
-    if not work.latents:
+def _describe_start(flow: "BatchFlow") -> list[str]:
+    """For the user: what is left of a run that was stopped."""
+    if not flow.done.latents:
         return []
-    sampled, finished = (
-        sum(part.count for part in job.parts[:count]) for count in (len(work.latents), work.done)
-    )
+    sampled = flow.count_pictures(len(flow.done.latents))
+    finished = flow.count_pictures(flow.done.count)
     return [
         f"Kept from the run before, which was stopped: {sampled} sampled, of them {finished} "
         "finished."
     ]
 
 
-def _told(job: "running.Job", seconds: "running.Seconds") -> list[str]:
+def _describe_end(flow: "BatchFlow") -> list[str]:
     """For the user: what was done where, and whether at the same time."""
+    seconds = flow.seconds
     return [
-        f"{job.finishing.text}, {_manner(job)}",
+        f"{flow.finishing.text}, {_describe_overlap(flow)}",
         f"{seconds.whole:.1f} s: sampling {seconds.sampling:.1f} s, "
         f"finishing without sampling {seconds.waiting:.1f} s.",
     ]
 
 
-def _manner(job: "running.Job") -> str:
-    if job.overlaps:
+def _describe_overlap(flow: "BatchFlow") -> str:
+    if flow.overlaps:
         return "while the next was sampled."
-    if job.finishing.workers:
+    if flow.finishing.overlaps:
         return "after sampling: there is one part only, so nothing is left to sample meanwhile."
     return (
         "after sampling: this process does one thing at a time. On a worker's device (Select "

@@ -155,7 +155,7 @@ def test_a_node_that_is_killed_costs_no_job_and_doubles_none(
     assert batches.results(output) == {f"{name}.png" for name in names}
     assert batches.done(output) == dict.fromkeys(names, 1)
     assert len(of_second()) < 2 * JOBS
-    assert "and is tried again: its node or process ended" in batch.said
+    assert "and is tried again: its machine or process ended" in batch.said
     assert batches.hosts_left(place / "home") == []
 
 

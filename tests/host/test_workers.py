@@ -222,7 +222,7 @@ def test_a_pipeline_that_was_stopped_goes_on_from_there_also_after_its_worker_di
 def test_the_report_tells_of_the_worker(server: ComfyServer) -> None:
     told = report(server)
     assert (told["name"], told["kind"]) == ("worker", "xpu")
-    assert told["process"] != server.server.process.pid
+    assert told["process"] != server.server.child.pid
     card = next(device for device in told["told"]["devices"] if device["name"] == "xpu:0")
     assert card["memory"]["reading"]["total"] > 1 << 33
     text = server.client.get("/ipex/report").decode()
@@ -270,8 +270,7 @@ def test_nothing_listens_elsewhere_and_nothing_stays_when_the_host_is_killed(
     assert worker in started
     assert processes.listening_elsewhere(list(started)) == []
     assert Path(folder).stat().st_mode & 0o077 == 0
-    server.server.process.kill()
-    server.server.process.wait()
+    server.kill()
     assert processes.gone(folder, END_SECONDS) == {}
     assert not Path(folder).exists()
     assert json.dumps(os.listdir("/dev/shm")).count("plasma") == 0

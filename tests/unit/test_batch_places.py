@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comfyui_ipex.batch import cli, hosting, node, plans, ray_settings, run
-from comfyui_ipex.batch.errors import InputError
-from comfyui_ipex.batch.plans import HostPlan
-from comfyui_ipex.launcher.batch import parser
+from comfyui_ipex.batch import cli, conducting, machine, plans, ray_settings, servers
+from comfyui_ipex.batch.errors import BatchInputError
+from comfyui_ipex.batch.launch import parser
+from comfyui_ipex.batch.plans import ServerPlan
 from comfyui_ipex.launcher.environment import Environment, TorchProbe
 from comfyui_ipex.launcher.errors import SetupError
 from comfyui_ipex.launcher.installation import Installation
 from comfyui_ipex.xpu_runtime.hardware import Hardware
 
 
-def plan(name: str) -> HostPlan:
-    return HostPlan(name, "python", "/tree", "/base", "/base/input", ("--cpu",), name)
+def plan(name: str) -> ServerPlan:
+    return ServerPlan(name, "python", "/tree", "/base", "/base/input", ("--cpu",), name)
 
 
 @pytest.fixture
@@ -49,20 +49,20 @@ def two_makers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_each_device_has_a_host_in_its_makers_environment(two_makers: None, tmp_path: Path) -> None:
-    made = plans.plans("0.3.47", "cuda, xpu, cpu, cpu", ["--lowvram"])
+    made = plans.plan_servers("0.3.47", "cuda, xpu, cpu, cpu", ["--lowvram"])
     assert [one.name for one in made] == ["cuda:0", "cuda:1", "xpu:0", "cpu", "cpu#2"]
     pythons = [Path(one.python).parent.parent.name for one in made]
     assert pythons == ["main", "main", "worker-xpu", "main", "main"]
     assert [one.setting for one in made] == ["cuda", "cuda", "xpu:0", "cpu", "cpu"]
     assert made[1].arguments == ("--cuda-device", "1", "--lowvram")
     assert made[3].arguments == ("--cpu", "--lowvram")
-    command = made[4].command(["leash"], 81, ["--temp-directory", "x"]).argv()
-    assert command[:5] == ["leash", made[4].python, str(tmp_path / "main.py"), "--port", "81"]
+    command = made[4].command(81, ["--temp-directory", "x"]).argv()
+    assert command[:4] == [made[4].python, str(tmp_path / "main.py"), "--port", "81"]
     assert "--listen" not in command
 
 
 def test_by_default_every_gpu_of_the_main_environment_is_used(two_makers: None) -> None:
-    assert [one.name for one in plans.plans("0.3.47", "", [])] == ["cuda:0", "cuda:1"]
+    assert [one.name for one in plans.plan_servers("0.3.47", "", [])] == ["cuda:0", "cuda:1"]
 
 
 @pytest.mark.parametrize(
@@ -70,21 +70,21 @@ def test_by_default_every_gpu_of_the_main_environment_is_used(two_makers: None) 
 )
 def test_devices_that_are_not_there_are_refused(two_makers: None, devices: str, why: str) -> None:
     with pytest.raises(SetupError, match=why):
-        plans.plans("0.3.47", devices, [])
+        plans.plan_servers("0.3.47", devices, [])
 
 
 def test_hosts_on_the_cpu_share_its_processors() -> None:
     found = [plan("cpu"), plan("cpu"), plan("xpu:0")]
-    assert [one.threads for one in plans.shared(found, 8, {})] == [4, 4, 0]
-    assert [one.threads for one in plans.shared(found, 1, {})] == [1, 1, 0]
-    chosen = plans.shared(found, 8, {"OMP_NUM_THREADS": "3"})
+    assert [one.threads for one in plans.share_processors(found, 8, {})] == [4, 4, 0]
+    assert [one.threads for one in plans.share_processors(found, 1, {})] == [1, 1, 0]
+    chosen = plans.share_processors(found, 8, {"OMP_NUM_THREADS": "3"})
     assert [one.threads for one in chosen] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("argument", cli.RESERVED)
 def test_where_hosts_listen_and_write_cannot_be_changed(argument: str) -> None:
     for given in ([argument, "x"], [f"{argument}=x"], ["--lowvram", argument]):
-        with pytest.raises(InputError, match="cannot be given"):
+        with pytest.raises(BatchInputError, match="cannot be given"):
             cli.refuse_reserved(given)
     cli.refuse_reserved(["--lowvram"])
 
@@ -92,7 +92,7 @@ def test_where_hosts_listen_and_write_cannot_be_changed(argument: str) -> None:
 def test_devices_of_this_machine_and_a_cluster_exclude_each_other() -> None:
     given = ["w.json", "--table", "t.csv", "--output", "o", "--address", "10.0.0.1:6379"]
     arguments, _ = parser("batch").parse_known_args([*given, "--devices", "cpu"])
-    with pytest.raises(InputError, match="--devices has no meaning with --address"):
+    with pytest.raises(BatchInputError, match="--devices has no meaning with --address"):
         cli.run_batch(arguments, [])
 
 
@@ -121,30 +121,30 @@ def test_a_token_is_new_secret_and_kept(tmp_path: Path) -> None:
 
 def test_tokens_that_are_none_or_that_others_read_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "token"
-    with pytest.raises(InputError, match="--token-file FILE"):
+    with pytest.raises(BatchInputError, match="--token-file FILE"):
         ray_settings.check_token(None)
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(BatchInputError, match="cannot be read"):
         ray_settings.check_token(path)
     path.write_text("x" * 64)
     path.chmod(0o640)
-    with pytest.raises(InputError, match="chmod 600"):
+    with pytest.raises(BatchInputError, match="chmod 600"):
         ray_settings.check_token(path)
     path.write_text("short")
     path.chmod(0o600)
-    with pytest.raises(InputError, match="holds no token"):
+    with pytest.raises(BatchInputError, match="holds no token"):
         ray_settings.check_token(path)
 
 
 @pytest.mark.parametrize("text", ["10.0.0.1", ":6379", "a:b", "a:0", "a:70000", ""])
 def test_what_is_no_address_is_refused(text: str) -> None:
-    with pytest.raises(InputError, match="IP:PORT"):
+    with pytest.raises(BatchInputError, match="IP:PORT"):
         ray_settings.address_of(text)
 
 
 def test_a_head_and_a_node_are_started_with_their_devices_and_nothing_else() -> None:
     found = [plan("xpu:0"), plan("xpu:1")]
-    head = node.command(True, "10.0.0.1:6379", "", found)
-    joined = node.command(False, "10.0.0.2", "10.0.0.1:6379", found)
+    head = machine.command(True, "10.0.0.1:6379", "", found)
+    joined = machine.command(False, "10.0.0.2", "10.0.0.1:6379", found)
     assert {"--head", "--port=6379", "--node-ip-address=10.0.0.1"} <= set(head)
     assert {"--address=10.0.0.1:6379", "--node-ip-address=10.0.0.2"} <= set(joined)
     for command in (head, joined):
@@ -164,36 +164,36 @@ def test_a_head_and_a_node_are_started_with_their_devices_and_nothing_else() -> 
         (True, "10.0.0.1", "", "IP:PORT"),
         (False, "", "10.0.0.1:6379", "--listen IP"),
         (False, "10.0.0.2:1", "10.0.0.1:6379", "--listen IP"),
-        (False, "127.0.0.1", "10.0.0.1:6379", "needs one node"),
-        (False, "10.0.0.2", "127.0.0.1:6379", "needs one node"),
+        (False, "127.0.0.1", "10.0.0.1:6379", "starts it once"),
+        (False, "10.0.0.2", "127.0.0.1:6379", "starts it once"),
     ],
 )
 def test_a_node_says_where_it_belongs(head: bool, listen: str, address: str, why: str) -> None:
-    with pytest.raises(InputError, match=why):
-        node.check(head, listen, address)
+    with pytest.raises(BatchInputError, match=why):
+        machine.check(head, listen, address)
 
 
 def test_folders_of_hosts_that_were_killed_are_removed_and_others_stay(tmp_path: Path) -> None:
     finished = subprocess.Popen([sys.executable, "-c", ""])
     finished.wait()
-    dead = tmp_path / f"{hosting.SCRATCH}{finished.pid}-a"
-    mine = tmp_path / f"{hosting.SCRATCH}{os.getpid()}-b"
+    dead = tmp_path / f"{servers.SCRATCH}{finished.pid}-a"
+    mine = tmp_path / f"{servers.SCRATCH}{os.getpid()}-b"
     for folder in (dead, mine):
         folder.mkdir()
-        (folder / hosting.LOG).touch()
-    with (dead / hosting.LOG).open() as log:
+        (folder / servers.LOG).touch()
+    with (dead / servers.LOG).open() as log:
         fcntl.flock(log, fcntl.LOCK_EX)
-        hosting._remove_stale(tmp_path)
+        servers._remove_stale(tmp_path)
         assert dead.exists()
-    hosting._remove_stale(tmp_path)
+    servers._remove_stale(tmp_path)
     assert not dead.exists()
     assert mine.exists()
 
 
 def test_a_hosts_environment_holds_no_token(tmp_path: Path) -> None:
     inherited = {"RAY_AUTH_TOKEN": "secret", "RAY_AUTH_TOKEN_PATH": "/token", "HOME": "/root"}
-    shared = plans.shared([plan("cpu"), plan("cpu")], 8, {})
-    environment = hosting._environment(inherited, shared[1])
+    shared = plans.share_processors([plan("cpu"), plan("cpu")], 8, {})
+    environment = servers._environment(inherited, shared[1])
     assert environment == {"HOME": "/root", "OMP_NUM_THREADS": "4"}
 
 
@@ -210,9 +210,11 @@ def test_a_hosts_environment_holds_no_token(tmp_path: Path) -> None:
 def test_results_go_to_a_folder_that_is_called_after_what_they_are_of(
     option: str, value: str, folder: str
 ) -> None:
-    arguments, for_host = parser("batch").parse_known_args(["w.json", option, value, "--lowvram"])
-    assert run.default_output(arguments) == Path(folder)
-    assert for_host == ["--lowvram"]
+    arguments, for_servers = parser("batch").parse_known_args(
+        ["w.json", option, value, "--lowvram"]
+    )
+    assert conducting.default_output(arguments) == Path(folder)
+    assert for_servers == ["--lowvram"]
 
 
 @pytest.mark.parametrize(("starts", "status"), [("fail", 1), ("second", 5)])
@@ -229,8 +231,8 @@ def test_ray_is_tried_again_where_it_did_not_start(
         "print('Ray runtime started.' if ready else 'timed out'); sys.exit(5)"
     )
     started = [sys.executable, "-c", program, str(tmp_path / "tries")]
-    monkeypatch.setattr(node, "command", lambda *_: started)
-    assert node.serve(True, "127.0.0.1:6379", "", tmp_path / "token", []) == status
+    monkeypatch.setattr(machine, "command", lambda *_: started)
+    assert machine.serve_cluster(True, "127.0.0.1:6379", "", tmp_path / "token", []) == status
     assert (tmp_path / "tries").stat().st_size == (3 if starts == "fail" else 2)
     said = capsys.readouterr()
     assert "Ray did not start, and is tried again" in said.out

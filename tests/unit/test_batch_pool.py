@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from comfyui_ipex.batch import pool
 from comfyui_ipex.batch.board import Attempt, Board
-from comfyui_ipex.batch.errors import HostGoneError, JobFailedError
-from comfyui_ipex.batch.hosting import Sent
+from comfyui_ipex.batch.conducting import TimeLeft, format_duration
+from comfyui_ipex.batch.errors import JobFailedError, ServerGoneError
 from comfyui_ipex.batch.jobs import Job
 from comfyui_ipex.batch.outputs import Output
 from comfyui_ipex.batch.pool import Pool
-from comfyui_ipex.batch.progress import TimeLeft, duration
+from comfyui_ipex.batch.servers import SentFile
 
 WAIT_SECONDS = 60.0
 
@@ -30,7 +30,9 @@ class Toy:
     def start(self) -> None:
         self.starts += 1
 
-    def run(self, prompt: Mapping[str, Any], files: Sequence[Sent], timeout: float) -> list[Output]:
+    def run_prompt(
+        self, prompt: Mapping[str, Any], files: Sequence[SentFile], timeout: float
+    ) -> list[Output]:
         self.ran.append(prompt["number"])
         self._behave(prompt["number"])
         return [Output("8", "x.png", str(prompt["number"]).encode())]
@@ -88,7 +90,7 @@ def failing(*numbers: int) -> Callable[[int], None]:
 
 def run(count: int, retries: int, *members: Toy) -> Notes:
     notes = Notes()
-    Pool(Board(jobs(count), retries), once(*members), notes, 1.0).run()
+    Pool(Board(jobs(count), retries), once(*members), notes, 1.0).run_jobs()
     assert all(member.stopped.is_set() for member in members)
     return notes
 
@@ -137,7 +139,7 @@ def test_a_host_that_ends_is_started_again_and_its_job_is_for_another() -> None:
     def end(number: int) -> None:
         if not ended.is_set():
             ended.set()
-            raise HostGoneError("killed")
+            raise ServerGoneError("killed")
 
     frail = Toy("frail", end)
     solid = Toy("solid", lambda number: ended.wait(WAIT_SECONDS) and None)
@@ -154,13 +156,13 @@ def test_the_only_host_tries_again_what_ended_it_but_not_forever() -> None:
 
     def sometimes(number: int) -> None:
         if number == 1 and next(ends):
-            raise HostGoneError("killed")
+            raise ServerGoneError("killed")
 
     assert len(run(3, 2, Toy("one", sometimes)).results) == 3
 
     def always(number: int) -> None:
         if number == 1:
-            raise HostGoneError("killed")
+            raise ServerGoneError("killed")
 
     notes = run(3, 1, Toy("one", always))
     assert sorted(name for name, _ in notes.results) == ["job 0", "job 2"]
@@ -169,7 +171,7 @@ def test_the_only_host_tries_again_what_ended_it_but_not_forever() -> None:
 
 def test_a_host_that_keeps_ending_is_left_out_and_what_is_left_is_not_called_failed() -> None:
     def always(number: int) -> None:
-        raise HostGoneError("killed")
+        raise ServerGoneError("killed")
 
     host = Toy("one", always)
     notes = run(9, 9, host)
@@ -181,13 +183,13 @@ def test_a_host_that_keeps_ending_is_left_out_and_what_is_left_is_not_called_fai
 
 def test_a_host_that_worked_and_then_fails_at_everything_is_started_anew() -> None:
     class Sick(Toy):
-        def run(
-            self, prompt: Mapping[str, Any], files: Sequence[Sent], timeout: float
+        def run_prompt(
+            self, prompt: Mapping[str, Any], files: Sequence[SentFile], timeout: float
         ) -> list[Output]:
             if self.starts == 1 and self.ran:
                 self.ran.append(prompt["number"])
                 raise JobFailedError("device lost")
-            return super().run(prompt, files, timeout)
+            return super().run_prompt(prompt, files, timeout)
 
     host = Sick("one")
     notes = run(8, 0, host)
@@ -209,7 +211,7 @@ def test_a_host_that_comes_later_helps(monkeypatch: pytest.MonkeyPatch) -> None:
     late = Toy("late", lambda number: late_ran.set())
     calls = iter([[early], [], [late]])
     notes = Notes()
-    Pool(Board(jobs(5), 0), lambda: next(calls, []), notes, 1.0).run()
+    Pool(Board(jobs(5), 0), lambda: next(calls, []), notes, 1.0).run_jobs()
     assert len(notes.results) == 5
     assert late.ran
 
@@ -220,7 +222,7 @@ def test_without_hosts_a_pool_waits_as_long_as_it_was_told(
     monkeypatch.setattr(pool, "LOOK_SECONDS", 0.01)
     looked: list[int] = []
     notes = Notes()
-    Pool(Board(jobs(1), 0), lambda: looked.append(1) or [], notes, 1.0).run(0.05)
+    Pool(Board(jobs(1), 0), lambda: looked.append(1) or [], notes, 1.0).run_jobs(0.05)
     assert len(looked) > 3
     assert notes.results == []
 
@@ -232,7 +234,7 @@ def test_an_error_while_writing_ends_the_run_and_every_host() -> None:
 
     host = Toy("one")
     with pytest.raises(OSError, match="no space left"):
-        Pool(Board(jobs(3), 0), once(host), Full(), 1.0).run()
+        Pool(Board(jobs(3), 0), once(host), Full(), 1.0).run_jobs()
     assert host.stopped.is_set()
     assert len(host.ran) == 1
 
@@ -246,7 +248,7 @@ def test_an_interrupt_stops_hosts_that_run_and_leaves_their_jobs_undone(
     def hang(number: int) -> None:
         runs.set()
         assert host.stopped.wait(WAIT_SECONDS)
-        raise HostGoneError("stopped")
+        raise ServerGoneError("stopped")
 
     host._behave = hang
     notes = Notes()
@@ -259,7 +261,7 @@ def test_an_interrupt_stops_hosts_that_run_and_leaves_their_jobs_undone(
 
     watched = Pool(Board(jobs(2), 0), members, notes, 1.0)
     with pytest.raises(KeyboardInterrupt):
-        watched.run()
+        watched.run_jobs()
     assert (notes.results, notes.failures, notes.again) == ([], [], [])
 
 
@@ -269,7 +271,7 @@ def test_jobs_that_failed_go_first_so_that_frames_stay_in_order() -> None:
     board.join("two")
     first = board.take("one")
     assert first is not None
-    board.give_back("one", "killed", host_ended=True)
+    board.give_back("one", "killed", server_ended=True)
     taken = board.take("two")
     assert taken is first
     other = board.take("one")
@@ -295,4 +297,4 @@ def test_time_left_follows_the_pace_and_does_not_shrink_while_nothing_happens() 
     [(0.4, "0 s"), (59, "59 s"), (187, "3:07 min"), (7500, "2:05 h"), (273600, "3 d 4 h")],
 )
 def test_durations_read_as_people_write_them(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
+    assert format_duration(seconds) == text

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 from comfyui_ipex.batch import manifest, outputs
-from comfyui_ipex.batch.errors import InputError, JobFailedError
-from comfyui_ipex.batch.hosting import _collect
+from comfyui_ipex.batch.errors import BatchInputError, JobFailedError
 from comfyui_ipex.batch.jobs import Job
 from comfyui_ipex.batch.outputs import Output
+from comfyui_ipex.batch.servers import _collect
 
 
 def finished(folder: Path, job: Job, *made: Output) -> None:
     """Do what a batch does with a job's results."""
-    with outputs.held(folder):
+    with outputs.hold_folder(folder):
         staged = outputs.stage(folder, job.name, made)
-        with manifest.appending(folder) as record:
+        with manifest.open_manifest(folder) as record:
             row = {"job": job.name, "status": "done", "digest": job.digest}
             record.add({**row, "files": staged.files})
         staged.place()
@@ -24,7 +24,7 @@ def finished(folder: Path, job: Job, *made: Output) -> None:
 
 def missing(folder: Path, *jobs: Job) -> tuple[list[str], list[str]]:
     """Names of jobs to be done, and of results in their way."""
-    todo, taken = outputs.missing(jobs, manifest.read(folder), folder)
+    todo, taken = outputs.find_missing(jobs, manifest.read_manifest(folder), folder)
     return [job.name for job in todo], taken
 
 
@@ -39,7 +39,7 @@ def test_one_result_is_a_file_of_the_jobs_name_and_several_are_a_folder(tmp_path
     assert (tmp_path / "a.png").read_bytes() == b"one"
     made = {path.name: path.read_bytes() for path in (tmp_path / "b").iterdir()}
     assert made == {"8-001.png": b"1", "9_1-001.webp": b"2", "8-002.png": b"3"}
-    rows = manifest.read(tmp_path)
+    rows = manifest.read_manifest(tmp_path)
     assert rows["a"]["files"] == [
         {"name": "a.png", "node": "8", "bytes": 3, "sha256": hashlib.sha256(b"one").hexdigest()}
     ]
@@ -52,7 +52,7 @@ def test_one_result_is_a_file_of_the_jobs_name_and_several_are_a_folder(tmp_path
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"mine")
-    with outputs.held(tmp_path):
+    with outputs.hold_folder(tmp_path):
         staged = outputs.stage(tmp_path, "a", [Output("8", "x.png", b"new")])
         with pytest.raises(FileExistsError, match="not overwritten"):
             staged.place()
@@ -65,7 +65,7 @@ def test_a_second_run_does_what_is_missing(tmp_path: Path) -> None:
     assert missing(tmp_path / "none", a, b) == (["a", "b"], [])
     finished(tmp_path, a, Output("8", "x.png", b"1"))
     finished(tmp_path, b, Output("8", "x.png", b"1"))
-    with manifest.appending(tmp_path) as record:
+    with manifest.open_manifest(tmp_path) as record:
         record.add({"job": "c", "status": "failed", "digest": c.digest})
     assert missing(tmp_path, a, b, c) == (["c"], [])
     # The line is written before the file takes its place: an end between the two.
@@ -93,31 +93,31 @@ def test_a_line_that_was_cut_off_counts_as_not_written(tmp_path: Path) -> None:
     path = tmp_path / manifest.FILE
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"job": "b", "sta')
-    assert set(manifest.read(tmp_path)) == {"a"}
-    with manifest.appending(tmp_path) as record:
+    assert set(manifest.read_manifest(tmp_path)) == {"a"}
+    with manifest.open_manifest(tmp_path) as record:
         record.add({"job": "c"})
     assert [json.loads(line)["job"] for line in path.read_text().splitlines()] == ["a", "c"]
     path.write_bytes(b"nonsense\n" + whole)
-    with pytest.raises(InputError, match=r"manifest\.jsonl, line 1, is no record"):
-        manifest.read(tmp_path)
+    with pytest.raises(BatchInputError, match=r"manifest\.jsonl, line 1, is no record"):
+        manifest.read_manifest(tmp_path)
 
 
 def test_two_batches_do_not_write_to_one_folder_at_once(tmp_path: Path) -> None:
     with (
-        outputs.held(tmp_path),
-        pytest.raises(InputError, match="Another batch writes"),
-        outputs.held(tmp_path),
+        outputs.hold_folder(tmp_path),
+        pytest.raises(BatchInputError, match="Another batch writes"),
+        outputs.hold_folder(tmp_path),
     ):
         pass
-    with outputs.held(tmp_path):
+    with outputs.hold_folder(tmp_path):
         pass
 
 
 def test_drafts_of_a_batch_that_was_killed_are_removed(tmp_path: Path) -> None:
-    with outputs.held(tmp_path):
+    with outputs.hold_folder(tmp_path):
         outputs.stage(tmp_path, "a", [Output("8", "x.png", b"1")])
         outputs.stage(tmp_path, "b", [Output("8", "x.png", b"1")] * 2)
-    with outputs.held(tmp_path):
+    with outputs.hold_folder(tmp_path):
         staged = outputs.stage(tmp_path, "b", [Output("8", "x.png", b"1")] * 2)
         staged.place()
     assert not list((tmp_path / ".batch" / "drafts").iterdir())

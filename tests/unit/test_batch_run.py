@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comfyui_ipex.batch import cli, manifest, run
-from comfyui_ipex.batch.errors import HostGoneError, InputError, JobFailedError
-from comfyui_ipex.batch.hosting import Sent
+from comfyui_ipex.batch import cli, conducting, manifest
+from comfyui_ipex.batch.errors import BatchInputError, JobFailedError, ServerGoneError
+from comfyui_ipex.batch.launch import parser
 from comfyui_ipex.batch.outputs import Output
-from comfyui_ipex.launcher.batch import parser
+from comfyui_ipex.batch.servers import SentFile
 from PIL import Image
 
 WORKFLOW = {
@@ -32,9 +32,11 @@ class Toy:
 
     def start(self) -> None:
         if self._gone:
-            raise HostGoneError("no such card")
+            raise ServerGoneError("no such card")
 
-    def run(self, prompt: Mapping[str, Any], files: Sequence[Sent], timeout: float) -> list[Output]:
+    def run_prompt(
+        self, prompt: Mapping[str, Any], files: Sequence[SentFile], timeout: float
+    ) -> list[Output]:
         seed = prompt["2"]["inputs"]["seed"]
         if seed in self._refuses:
             raise JobFailedError(f"{seed} is refused")
@@ -55,12 +57,12 @@ def batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Batch:
 
     def started(*options: str, hosts: Sequence[Toy] = (Toy("one"), Toy("two"))) -> int:
         def members(
-            arguments: argparse.Namespace, for_host: Sequence[str], stack: contextlib.ExitStack
+            arguments: argparse.Namespace, for_servers: Sequence[str], stack: contextlib.ExitStack
         ) -> tuple[Callable[[], Sequence[Toy]], float]:
             new = [list(hosts)]
             return (lambda: new.pop() if new else []), 0.0
 
-        monkeypatch.setattr(run, "_members", members)
+        monkeypatch.setattr(conducting, "_members", members)
         arguments, _ = parser("batch").parse_known_args(["w.json", *options])
         return cli.run_batch(arguments, [])
 
@@ -68,7 +70,7 @@ def batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Batch:
 
 
 def statuses(folder: Path) -> dict[str, str]:
-    return {name: row["status"] for name, row in manifest.read(folder).items()}
+    return {name: row["status"] for name, row in manifest.read_manifest(folder).items()}
 
 
 def test_what_failed_is_told_and_done_by_the_next_run(
@@ -82,7 +84,7 @@ def test_what_failed_is_told_and_done_by_the_next_run(
     assert "b failed on " in said.err
     folder = tmp_path / "jobs-results"
     assert statuses(folder) == {"a": "done", "b": "failed", "c": "done"}
-    row = manifest.read(folder)["b"]
+    row = manifest.read_manifest(folder)["b"]
     assert sorted(row["errors"]) == [["one", "2 is refused"], ["two", "2 is refused"]]
     assert batch("--table", "jobs.csv") == 0
     assert "3 jobs, of which 1 are to be done" in capsys.readouterr().out
@@ -103,7 +105,7 @@ def test_without_any_host_jobs_are_undone_not_failed(
     said = capsys.readouterr()
     assert "0 done, 0 failed, 2 left undone" in said.out
     assert "one is left out: no such card" in said.err
-    assert "No host is left" in said.err
+    assert "No server is left" in said.err
     assert statuses(tmp_path / "jobs-results") == {}
 
 
@@ -122,7 +124,7 @@ def test_a_changed_table_does_not_overwrite_what_the_old_one_made(
     (tmp_path / "jobs.csv").write_text("job,2.seed\na,1\n")
     assert batch("--table", "jobs.csv") == 0
     (tmp_path / "jobs.csv").write_text("job,2.seed\na,9\n")
-    with pytest.raises(InputError, match=r"holds 1 results that other jobs made.*a\.png"):
+    with pytest.raises(BatchInputError, match=r"holds 1 results that other jobs made.*a\.png"):
         batch("--table", "jobs.csv")
     assert (tmp_path / "jobs-results" / "a.png").read_text() == "1"
 
@@ -164,5 +166,5 @@ def test_wishes_that_cannot_be_met_are_refused_before_anything_starts(
     (tmp_path / "jobs.csv").write_text("job,2.seed\na,1\n")
     (tmp_path / "old.mp4").touch()
     Image.new("RGB", (8, 8)).save(tmp_path / "f.png")
-    with pytest.raises(InputError, match=why):
+    with pytest.raises(BatchInputError, match=why):
         batch(*options)

@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comfyui_ipex.batch.errors import InputError
-from comfyui_ipex.batch.frames import find_frames, frame_jobs, in_order
-from comfyui_ipex.batch.jobs import Job, check_names
-from comfyui_ipex.batch.table import converted, read_table
+from comfyui_ipex.batch.errors import BatchInputError
+from comfyui_ipex.batch.jobs import Job, check_names, find_frames, frame_jobs, sort_naturally
+from comfyui_ipex.batch.table import convert, read_table
 from comfyui_ipex.batch.workflow import Target, Workflow
 
 
@@ -70,7 +69,7 @@ def test_a_column_names_a_node_by_id_class_or_title(
 def test_a_column_that_names_nothing_says_why_and_what_there_is(
     workflow: Workflow, column: str, why: str
 ) -> None:
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(BatchInputError) as caught:
         workflow.find(column)
     assert why in str(caught.value)
     if "results are named" not in why:
@@ -96,7 +95,7 @@ def test_a_column_that_names_nothing_says_why_and_what_there_is(
     ],
 )
 def test_a_cell_becomes_what_the_workflow_has_there(present: Any, cell: Any, value: Any) -> None:
-    made = converted(present, cell, "6.x")
+    made = convert(present, cell, "6.x")
     assert made == value
     assert type(made) is type(value)
 
@@ -105,8 +104,8 @@ def test_a_cell_becomes_what_the_workflow_has_there(present: Any, cell: Any, val
     ("present", "cell"), [(42, "many"), (1.0, "nan"), (1.0, "inf"), (1, True), (True, "2")]
 )
 def test_a_cell_of_another_kind_is_refused(present: Any, cell: Any) -> None:
-    with pytest.raises(InputError, match=r"6\.x: "):
-        converted(present, cell, "6.x")
+    with pytest.raises(BatchInputError, match=r"6\.x: "):
+        convert(present, cell, "6.x")
 
 
 def test_rows_become_prompts_with_files_beside_the_table(
@@ -160,7 +159,7 @@ def test_a_wrong_table_is_refused_with_the_line(
     workflow: Workflow, tmp_path: Path, name: str, text: str, why: str
 ) -> None:
     (tmp_path / name).write_text(text)
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(BatchInputError) as caught:
         read_table(tmp_path / name, workflow)
     assert why in str(caught.value)
 
@@ -180,7 +179,7 @@ def test_a_file_that_is_no_workflow_in_api_format_says_so(
     tmp_path: Path, text: str, why: str
 ) -> None:
     (tmp_path / "w.json").write_text(text)
-    with pytest.raises(InputError, match="workflow") as caught:
+    with pytest.raises(BatchInputError, match="workflow") as caught:
         Workflow.read(tmp_path / "w.json")
     assert why in str(caught.value)
 
@@ -192,7 +191,7 @@ def test_names_that_a_file_can_have_are_taken(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", ".a", "a/b", "a\nb", "a ", "a.", "-x", "9" * 121])
 def test_names_that_a_file_should_not_have_are_refused(name: str) -> None:
-    with pytest.raises(InputError, match="cannot name a job"):
+    with pytest.raises(BatchInputError, match="cannot name a job"):
         check_names([Job(name, {})])
 
 
@@ -204,15 +203,19 @@ def test_frames_are_jobs_in_the_order_that_people_count(workflow: Workflow, tmp_
     assert [job.name for job in jobs] == ["f1", "f002", "f2", "f10"]
     assert jobs[3].files == {Target("1", "image"): tmp_path / "f10.png"}
     assert find_frames(str(tmp_path / "f?.png")) == [tmp_path / "f2.png"]
-    assert in_order([Path("b"), Path("10"), Path("a1")]) == [Path("10"), Path("a1"), Path("b")]
+    assert sort_naturally([Path("b"), Path("10"), Path("a1")]) == [
+        Path("10"),
+        Path("a1"),
+        Path("b"),
+    ]
 
 
 def test_frames_need_pictures_and_one_place_to_go(workflow: Workflow, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="There are no frames in"):
+    with pytest.raises(BatchInputError, match="There are no frames in"):
         find_frames(str(tmp_path))
     (tmp_path / "f.png").write_bytes(b"")
     two = nodes() | {"2": nodes()["1"]}
-    with pytest.raises(InputError, match=r"2 nodes LoadImage.*--frames-input NODE\.INPUT"):
+    with pytest.raises(BatchInputError, match=r"2 nodes LoadImage.*--frames-input NODE\.INPUT"):
         frame_jobs(Workflow(two), [tmp_path / "f.png"], "")
     assert frame_jobs(Workflow(two), [tmp_path / "f.png"], "2.image")[0].files == {
         Target("2", "image"): tmp_path / "f.png"
@@ -229,5 +232,5 @@ def test_a_jobs_digest_follows_its_prompt_and_its_files(tmp_path: Path) -> None:
     path.write_bytes(b"22")
     assert Job("a", nodes(), {target: path}).digest != first
     path.unlink()
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(BatchInputError, match="cannot be read"):
         _ = Job("a", nodes(), {target: path}).digest

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from comfyui_ipex.benchmarks import engine, words, worker
+from comfyui_ipex.benchmarks import engine, measuring, words
 from comfyui_ipex.benchmarks.case import Case, Place, Side, Trial
 from comfyui_ipex.benchmarks.meter import Meter, Pace
 from comfyui_ipex.benchmarks.peaks import Peaks
@@ -76,10 +76,10 @@ def test_a_sweep_ends_where_memory_or_time_does(
 ) -> None:
     timing = None if seconds is None else Timing.of([seconds])
     result = Result("sd", "a step", "cpu", "fp32", "", "", status, seconds=timing)
-    assert worker.sweep_is_over(result, quick=True) is over
+    assert measuring.sweep_is_over(result, quick=True) is over
 
 
-def test_after_a_case_that_killed_its_worker_the_rest_is_done_but_for_its_sweep() -> None:
+def test_after_a_case_that_killed_its_process_the_rest_is_done_but_for_its_sweep() -> None:
     cases = [
         Case("before", "", broken),
         *(Case(f"batch {n}", "", broken, sweep="it", batch=n) for n in (1, 2, 4)),
@@ -87,10 +87,10 @@ def test_after_a_case_that_killed_its_worker_the_rest_is_done_but_for_its_sweep(
     ]
     todo = [(case, dtype) for case in cases for dtype in ("fp32", "fp16")]
     over: set[tuple[str, str]] = set()
-    left = worker.remaining(todo, ("batch 2", "fp32"), over)
+    left = measuring.remaining(todo, ("batch 2", "fp32"), over)
     names = [(case.name, dtype) for case, dtype in left if (case.sweep, dtype) not in over]
     assert names == [("batch 2", "fp16"), ("batch 4", "fp16"), ("rest", "fp32"), ("rest", "fp16")]
-    assert worker.remaining(todo, None, set()) == todo
+    assert measuring.remaining(todo, None, set()) == todo
 
 
 SWEEP = """
@@ -99,7 +99,7 @@ package = types.ModuleType("comfyui_ipex")
 package.__path__ = [sys.argv[1]]
 sys.modules["comfyui_ipex"] = package
 import torch
-from comfyui_ipex.benchmarks import table, worker
+from comfyui_ipex.benchmarks import measuring, table
 from comfyui_ipex.benchmarks.case import Case, Side, Trial
 def make(batch, place):
     size, kind = batch << 24, torch.uint8
@@ -110,8 +110,8 @@ def cases():
                    sweep="it", batch=batch)
     yield Case("after it", "", functools.partial(make, 1), quick=True)
 table.cases_of = lambda row: list(cases())
-job = worker.Job("tensor", "xpu:0", (), (), True, None)
-worker.work(job, lambda message: print(json.dumps(message)))
+request = measuring.BenchRequest("tensor", "xpu:0", (), (), True, None)
+measuring.measure(request, lambda message: print(json.dumps(message)))
 """
 
 

@@ -139,7 +139,7 @@ def test_suites_run_in_a_patched_copy_without_the_extension(
     stage: SuiteStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commands: list[list[str]] = []
-    monkeypatch.setattr(host_suites, "run", lambda what, command: commands.append(command))
+    monkeypatch.setattr(host_suites, "run_command", lambda what, command: commands.append(command))
     patched = dataclasses.replace(stage, patched=True)
     patched.prepare(extended=True)
     [command] = commands

@@ -1,7 +1,6 @@
 """`./comfyui-ipex batch` and `node`: refused early, or run in the environment that was set up."""
 
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comfyui_ipex.launcher import batch, cli
+from comfyui_ipex.batch import launch
 from comfyui_ipex.launcher.errors import SetupError
 
 WAIT_SECONDS = 30.0
@@ -43,16 +42,16 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Env
     made = Environment()
     tree = type("Tree", (), {"path": tmp_path / "tree"})()
     installation: Any = type("Installation", (), {"environment": made, "tree": tree})()
-    monkeypatch.setattr(batch, "set_up", lambda version, request, environ: installation)
+    monkeypatch.setattr(launch, "set_up", lambda version, request, environ: installation)
     (tmp_path / "program.py").write_text(PROGRAM)
-    started = subprocess.Popen
+    started = launch.run_program
 
-    def start(command: list[str], **options: Any) -> Any:
-        assert command[:2] == [sys.executable, str(batch.PROGRAM)]
+    def start(command: list[str]) -> int:
+        assert command[:2] == [sys.executable, str(launch.PROGRAM)]
         program = [str(tmp_path / "program.py"), str(tmp_path / "said")]
-        return started([sys.executable, *program, *command[2:]], **options)
+        return started([sys.executable, *program, *command[2:]])
 
-    monkeypatch.setattr(batch.subprocess, "Popen", start)
+    monkeypatch.setattr(launch, "run_program", start)
     before = signal.getsignal(signal.SIGTERM)
     yield made
     signal.signal(signal.SIGTERM, before)
@@ -74,9 +73,9 @@ def test_options_that_make_no_sense_are_refused_before_anything_is_set_up(
     def set_up(*_: object) -> None:
         raise AssertionError("set up")
 
-    monkeypatch.setattr(batch, "set_up", set_up)
+    monkeypatch.setattr(launch, "set_up", set_up)
     with pytest.raises(SystemExit) as caught:
-        cli.main(options)
+        launch.main(options)
     assert caught.value.code == 2
 
 
@@ -92,7 +91,7 @@ def test_options_that_make_no_sense_are_refused_before_anything_is_set_up(
 def test_the_task_runs_in_the_environment_with_its_options_and_ray_only_for_a_cluster(
     environment: Environment, tmp_path: Path, options: list[str], ray: bool
 ) -> None:
-    assert cli.main(options) == 7
+    assert launch.main(options) == 7
     assert (tmp_path / "said").read_text() == " ".join(options)
     assert bool(environment.workers) == ray
 
@@ -103,8 +102,8 @@ def test_a_set_up_that_fails_is_told_and_nothing_runs(
     def set_up(*_: object) -> None:
         raise SetupError("no disk")
 
-    monkeypatch.setattr(batch, "set_up", set_up)
-    assert cli.main(["node", "--head"]) == 1
+    monkeypatch.setattr(launch, "set_up", set_up)
+    assert launch.main(["node", "--head"]) == 1
     assert "no disk" in capsys.readouterr().err
 
 
@@ -119,5 +118,5 @@ def test_being_told_to_end_reaches_the_task(environment: Environment, tmp_path: 
 
     thread = threading.Thread(target=end)
     thread.start()
-    assert cli.main(["batch", "w.json", "--table", "a.csv", "wait"]) == 130
+    assert launch.main(["batch", "w.json", "--table", "a.csv", "wait"]) == 130
     thread.join()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from comfyui_ipex.launcher import commands, environment
+from comfyui_ipex.launcher import console, environment
 from comfyui_ipex.launcher.environment import Environment
 from comfyui_ipex.launcher.errors import FALLBACK_REMEDY, SetupError, remedy_for
 from comfyui_ipex.xpu_runtime.hardware import Hardware
@@ -36,7 +36,7 @@ class Commands:
 def ran(monkeypatch: pytest.MonkeyPatch) -> Commands:
     """No command is really run."""
     stand_in = Commands()
-    monkeypatch.setattr(environment, "run", stand_in)
+    monkeypatch.setattr(environment, "run_command", stand_in)
     return stand_in
 
 
@@ -148,7 +148,7 @@ def test_an_answer_that_misses_a_gpu_is_asked_for_again(ran: Commands, tmp_path:
 def test_a_failed_command_is_named_with_its_words_and_a_remedy() -> None:
     program = "import sys; print('OSError: No space left on device'); sys.exit(3)"
     with pytest.raises(SetupError) as caught:
-        commands.run("Unpacking", [sys.executable, "-c", program])
+        console.run_command("Unpacking", [sys.executable, "-c", program])
     text = str(caught.value)
     assert "Unpacking failed (exit status 3)." in text
     assert "No space left on device" in text
@@ -159,7 +159,7 @@ def test_a_failed_command_is_named_with_its_words_and_a_remedy() -> None:
 
 def test_a_missing_program_is_named() -> None:
     with pytest.raises(SetupError, match="'no-such-program' is not installed"):
-        commands.run("Fetching", ["no-such-program"])
+        console.run_command("Fetching", ["no-such-program"])
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
         calls.append("git")
         raise SetupError(what, why="Could not resolve host", command=command)
 
-    monkeypatch.setattr(hosts, "run", no_git)
+    monkeypatch.setattr(hosts, "run_command", no_git)
     return calls
 
 

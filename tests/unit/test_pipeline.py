@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from comfyui_ipex.nodes.pipeline import finishing, running
+from comfyui_ipex.nodes.pipeline import flow
 from comfyui_ipex.nodes.pipeline.classes import IpexPipeline, UnsuitableLatentError
-from comfyui_ipex.nodes.pipeline.parts import Conditioning, Part, parts_of
+from comfyui_ipex.nodes.pipeline.flow import BatchFlow, FinishedParts, Finishing, Unfinished
+from comfyui_ipex.nodes.pipeline.parts import BatchPart, ConditioningPair, split_batch
 from comfyui_ipex.xpu_runtime import host
+from comfyui_ipex.xpu_runtime.placement import Computed
 
 
 class StoppedError(Exception):
@@ -37,7 +39,7 @@ class Elsewhere:
 
         def step(latents: torch.Tensor) -> Any:
             later = self(latents)
-            return finishing.Now(later.result())
+            return Computed(later.result())
 
         return step
 
@@ -63,11 +65,13 @@ class Elsewhere:
         return Later()
 
 
-def job_of(step: Any, count: int, stop_at: int = -1, at_once: int = 1) -> running.Job:
+def flow_of(
+    step: Any, count: int, done: FinishedParts, stop_at: int = -1, at_once: int = 1
+) -> BatchFlow:
     """A batch whose latents are their numbers, in a worker if `step` is one."""
     seen = step.seen if isinstance(step, Elsewhere) else step
 
-    def sample(part: Part) -> torch.Tensor:
+    def sample(part: BatchPart) -> torch.Tensor:
         if part.first == stop_at:
             raise StoppedError
         seen.append(f"sampled {part.first}")
@@ -75,66 +79,66 @@ def job_of(step: Any, count: int, stop_at: int = -1, at_once: int = 1) -> runnin
 
     def here(latents: torch.Tensor) -> Any:
         seen.append(f"here {int(latents[0, 0])}")
-        return finishing.Now(latents.reshape(-1, 1, 1, 1) * 10)
+        return Computed(latents.reshape(-1, 1, 1, 1) * 10)
 
     away = isinstance(step, Elsewhere)
-    found = finishing.Finishing((step,) if away else (here,), ("worker",) if away else (), "")
-    return running.Job(parts_of(count, at_once), sample, found)
+    found = Finishing((step,) if away else (here,), away, "")
+    return BatchFlow(split_batch(count, at_once), sample, found, done)
 
 
-def pictures(work: running.Work) -> list[float]:
+def pictures(work: FinishedParts) -> list[float]:
     """What stands for the pictures."""
     assert work.pictures is not None
     return work.pictures.flatten().tolist()
 
 
 def test_the_next_is_sampled_while_a_worker_has_at_most_two() -> None:
-    step, work = Elsewhere(), running.Work()
-    running.run(job_of(step, 5), work)
+    step, work = Elsewhere(), FinishedParts()
+    flow_of(step, 5, work).finish()
     assert step.seen[:5] == ["sampled 0", "begun 0", "sampled 1", "begun 1", "sampled 2"]
     assert step.seen[5:7] == ["done 0", "begun 2"]
-    assert step.most == running.UNDER_WAY == 2
+    assert step.most == flow.UNDER_WAY == 2
     assert pictures(work) == [0.0, 10.0, 20.0, 30.0, 40.0]
 
 
 def test_without_a_worker_all_is_sampled_before_the_first_is_decoded() -> None:
     seen: list[str] = []
-    work = running.Work()
-    running.run(job_of(seen, 3), work)
+    work = FinishedParts()
+    flow_of(seen, 3, work).finish()
     assert seen == [f"{what} {number}" for what in ("sampled", "here") for number in range(3)]
     assert pictures(work) == [0.0, 10.0, 20.0]
 
 
 def test_parts_of_several_and_steps_that_make_several_pictures_keep_their_order() -> None:
-    step, work = Elsewhere(), running.Work()
-    running.run(job_of(step, 5, at_once=2), work)
+    step, work = Elsewhere(), FinishedParts()
+    flow_of(step, 5, work, at_once=2).finish()
     assert pictures(work) == [0.0, 10.0, 20.0, 30.0, 40.0]
-    frames = running.Work()
-    for part, first in zip(parts_of(3, 2), (0, 4), strict=True):
+    frames = FinishedParts()
+    for part, first in zip(split_batch(3, 2), (0, 4), strict=True):
         found = torch.arange(first, first + 2 * part.count).reshape(-1, 1, 1, 1).float()
-        frames.take(part, found)
+        frames.add_pictures(part, found)
     assert pictures(frames) == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
 
 
 def test_with_two_workers_a_part_moves_to_the_second_while_the_next_is_sampled() -> None:
-    decoder, enlarger, work = Elsewhere(), Elsewhere(), running.Work()
-    job = job_of(decoder, 3)
+    decoder, enlarger, work = Elsewhere(), Elsewhere(), FinishedParts()
     steps = (decoder.at_once(), lambda pictures: enlarger(pictures.reshape(-1, 1) / 10))
-    found = finishing.Finishing(steps, ("decoder", "enlarger"), "")
-    running.run(running.Job(job.parts, job.sample, found), work)
+    made = flow_of(decoder, 3, work)
+    made.finishing = Finishing(steps, True, "")
+    made.finish()
     assert enlarger.seen[:2] == ["begun 0", "begun 1"]
     assert decoder.seen.index("sampled 2") > decoder.seen.index("done 0")
     assert pictures(work) == [0.0, 10.0, 20.0]
 
 
 def test_a_stopped_run_leaves_workers_free_and_the_next_goes_on_from_there() -> None:
-    step, work = Elsewhere(), running.Work()
+    step, work = Elsewhere(), FinishedParts()
     with pytest.raises(StoppedError):
-        running.run(job_of(step, 5, stop_at=3), work)
+        flow_of(step, 5, work, stop_at=3).finish()
     assert step.seen[-2:] == ["left 2", "left 1"]  # the one that waits before the one that runs
-    assert (work.done, len(work.latents)) == (1, 3)
+    assert (work.count, len(work.latents)) == (1, 3)
     again = Elsewhere()
-    running.run(job_of(again, 5), work)
+    flow_of(again, 5, work).finish()
     assert again.seen[:4] == ["begun 1", "begun 2", "sampled 3", "done 1"]
     assert pictures(work) == [0.0, 10.0, 20.0, 30.0, 40.0]
 
@@ -142,10 +146,10 @@ def test_a_stopped_run_leaves_workers_free_and_the_next_goes_on_from_there() -> 
 def test_an_error_in_a_worker_is_raised_and_what_was_done_before_is_kept(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    step, work = Elsewhere(fails_at=2), running.Work()
+    step, work = Elsewhere(fails_at=2), FinishedParts()
     with pytest.raises(ValueError, match="no decoder"):
-        running.run(job_of(step, 5), work)
-    assert work.done == 2
+        flow_of(step, 5, work).finish()
+    assert work.count == 2
     assert "failed (ValueError) after 2 of 5 pictures" in caplog.text
     assert step.seen[-2:] == ["left 3", "left 2"]
 
@@ -156,17 +160,17 @@ class Model:
 
 def test_only_the_very_same_inputs_are_taken_up() -> None:
     model, conditioning = Model(), [["text", {}]]
-    unfinished = running.Unfinished()
-    work = unfinished.of((model, conditioning), {"seed": 1})
-    work.done = 1
-    assert unfinished.of((model, conditioning), {"seed": 1}) is work
-    assert unfinished.of((model, conditioning), {"seed": 2}).done == 0
-    work = unfinished.of((model, conditioning), {"seed": 2})
-    assert unfinished.of((model, [["text", {}]]), {"seed": 2}) is not work
-    assert unfinished.of((Model(), conditioning), {"seed": 2}) is not work
-    work = unfinished.of((model, conditioning), {"seed": 2})
+    unfinished = Unfinished()
+    work = unfinished.take_up((model, conditioning), {"seed": 1})
+    work.count = 1
+    assert unfinished.take_up((model, conditioning), {"seed": 1}) is work
+    assert unfinished.take_up((model, conditioning), {"seed": 2}).count == 0
+    work = unfinished.take_up((model, conditioning), {"seed": 2})
+    assert unfinished.take_up((model, [["text", {}]]), {"seed": 2}) is not work
+    assert unfinished.take_up((Model(), conditioning), {"seed": 2}) is not work
+    work = unfinished.take_up((model, conditioning), {"seed": 2})
     unfinished.forget()
-    assert unfinished.of((model, conditioning), {"seed": 2}) is not work
+    assert unfinished.take_up((model, conditioning), {"seed": 2}) is not work
 
 
 class Control:
@@ -191,9 +195,9 @@ def test_a_part_gets_the_rows_of_the_conditioning_that_belong_to_it() -> None:
     control = Control(hints, Control(one, Control(hints + 10)))
     rest = {"control": control, "mask": torch.arange(2.0), "concat_mask": hints, "strength": 0.5}
     positive, negative = [[hints, rest]], [[one, {"control": control}]]
-    conditioning = Conditioning(positive, negative)
-    assert conditioning.of(Part(0, 4, 4)) == (positive, negative)
-    ((text, own),), ((other, rest_of_other),) = conditioning.of(Part(2, 1, 4))
+    conditioning = ConditioningPair(positive, negative)
+    assert conditioning.cut(BatchPart(0, 4, 4)) == (positive, negative)
+    ((text, own),), ((other, rest_of_other),) = conditioning.cut(BatchPart(2, 1, 4))
     assert (text.tolist(), own["mask"].tolist(), own["concat_mask"].tolist()) == (
         [[2.0]],
         [0.0],  # two rows are used in turns
@@ -209,7 +213,7 @@ def test_a_part_gets_the_rows_of_the_conditioning_that_belong_to_it() -> None:
     assert found.previous_controlnet.previous_controlnet.cond_hint_original.tolist() == [[12.0]]
     assert control.cond_hint_original is hints
     alone = Control(one)
-    assert Conditioning([[one, {"control": alone}]], []).of(Part(2, 1, 4))[0][0][1][
+    assert ConditioningPair([[one, {"control": alone}]], []).cut(BatchPart(2, 1, 4))[0][0][1][
         "control"
     ] is alone  # fmt: skip
 
@@ -221,4 +225,4 @@ def test_a_latent_without_a_batch_is_refused_by_name() -> None:
         latent = {"samples": samples}
         inputs = {**given, **widgets, "denoise": 1.0, "at_once": 1, "latent_image": latent}
         with pytest.raises(UnsuitableLatentError, match=why):
-            IpexPipeline.run.__wrapped__(IpexPipeline(), **inputs)
+            IpexPipeline.sample_and_finish.__wrapped__(IpexPipeline(), **inputs)

@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 import torch
 from comfyui_ipex.xpu_runtime import devices, host, placement
-from comfyui_ipex.xpu_runtime.placement.controlnet import CalledFromAnywhere
-from comfyui_ipex.xpu_runtime.placement.controlnet import moved as moved_to
-from comfyui_ipex.xpu_runtime.placement.weights import make_whole
+from comfyui_ipex.xpu_runtime.placement.local import CalledFromAnywhere, move_tensors
+from comfyui_ipex.xpu_runtime.placement.patchers import replace_halves
 
 PRESENT = (devices.Device("xpu:0", "Intel Arc"), devices.Device("cpu", "CPU"))
 
@@ -84,7 +83,9 @@ def test_a_network_that_is_called_from_its_own_device_is_called_as_it_is() -> No
 def test_what_was_one_tensor_stays_one_on_the_other_device() -> None:
     """ControlNets' answers are scaled in place, once a tensor."""
     shared = torch.ones(2)
-    moved = moved_to({"middle": [shared], "output": (shared, None, 3)}, torch.device("meta"), {})
+    moved = move_tensors(
+        {"middle": [shared], "output": (shared, None, 3)}, torch.device("meta"), {}
+    )
     assert moved["middle"][0] is moved["output"][0]
     assert moved["middle"][0].device.type == "meta"
     assert moved["output"][1:] == (None, 3)
@@ -115,7 +116,7 @@ def test_weights_that_were_moved_outside_of_inference_mode_can_be_used(inside: b
     with torch.inference_mode(), pytest.raises(RuntimeError, match="version counter"):
         network(tokens)
     with torch.inference_mode(inside):
-        make_whole(network)
+        replace_halves(network)
     assert network[0].weight is network[1].weight
     assert not network[0].weight.requires_grad
     with torch.inference_mode():

@@ -9,12 +9,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 from comfyui_ipex.benchmarks.suites import workers as suite
 from comfyui_ipex.xpu_runtime import host, workers
 from comfyui_ipex.xpu_runtime.worker_plan import WorkerPlan
 from comfyui_ipex.xpu_runtime.workers import cluster, serving
-from comfyui_ipex.xpu_runtime.workers.calls import Residents
 
 LOST_TEXT = "level_zero backend failed with error: 20 (UR_RESULT_ERROR_DEVICE_LOST)"
 
@@ -234,26 +232,6 @@ def test_what_nobody_needs_is_forgotten_without_waiting_for_what_is_computed(
     GATE.set()
     assert (first.result(), second.result()) == ("one", "two")
     until(lambda: worker._actor.serving._kept == {})
-
-
-def test_what_is_made_of_the_same_weights_is_one_while_it_is_alive(
-    worker: workers.Worker,
-) -> None:
-    residents, made = Residents(), []
-
-    def make() -> workers.Resident:
-        made.append(1)
-        return workers.Resident(worker, quick, "kept")
-
-    network, other = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
-    first = residents.shared(network, "xpu:0", make)
-    assert residents.shared(network, "xpu:0", make) is first
-    assert residents.shared(network, "cpu", make) is not first
-    assert residents.shared(other, "xpu:0", make) is not first
-    assert len(made) == 3
-    del first
-    residents.shared(network, "xpu:0", make)
-    assert len(made) == 4
 
 
 def test_a_ray_that_does_not_start_is_one_error_for_all_workers(

@@ -14,7 +14,7 @@ from comfyui_ipex.launcher.environment import RAY
 from comfyui_ipex.launcher.hosts import HostTree
 from comfyui_ipex.launcher.installation import worker_setting
 from comfyui_ipex.xpu_runtime import host, placement, workers
-from comfyui_ipex.xpu_runtime.devices import Device, combo, find, is_device_name
+from comfyui_ipex.xpu_runtime.devices import Device, find, is_device_name
 from comfyui_ipex.xpu_runtime.worker_plan import WorkerPlan, planned
 from comfyui_ipex.xpu_runtime.workers import interpreter, keeper, wire
 from comfyui_ipex.xpu_runtime.workers.errors import Failure, NotOnWorkerError, raised_here
@@ -84,7 +84,7 @@ def test_the_same_card_of_this_process_or_of_another_worker_is_another_device() 
 
 
 def test_menus_list_workers_devices_last(started: workers.Worker) -> None:
-    assert combo()[-2:] == [A770.entry, "cpu @worker"]
+    assert placement.device_menu()[-2:] == [A770.entry, "cpu @worker"]
 
 
 def test_a_workers_device_is_chosen_as_its_place(started: workers.Worker) -> None:

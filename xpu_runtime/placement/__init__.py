@@ -1,23 +1,45 @@
-"""The components of a workflow, placed on chosen devices. What is given is never changed."""
+"""Where the components of a workflow run: on devices of this process, or on a worker's."""
 
-from .choice import Located, Offload, Placed, choose, choose_offload, device_for
-from .components import place_clip, place_model, place_vae
-from .controlnet import WITH_MODEL, place_controlnet
-from .location import Here, Location, There
+from .choice import (
+    Located,
+    Offload,
+    Placed,
+    choose,
+    choose_offload,
+    device_for,
+    device_menu,
+)
+from .dispatch import (
+    WITH_MODEL,
+    locate_model,
+    locate_vae,
+    place_clip,
+    place_controlnet,
+    place_model,
+    place_vae,
+)
+from .location import Computed, Handle, Held, Here, Location, Outcome, There
 from .patchers import copied
 
 __all__ = [
     "WITH_MODEL",
+    "Computed",
+    "Handle",
+    "Held",
     "Here",
     "Located",
     "Location",
     "Offload",
+    "Outcome",
     "Placed",
     "There",
     "choose",
     "choose_offload",
     "copied",
     "device_for",
+    "device_menu",
+    "locate_model",
+    "locate_vae",
     "place_clip",
     "place_controlnet",
     "place_model",

@@ -102,7 +102,7 @@ def _find(request: str) -> Location | None:
     """None if no process has the device. Raises `ValueError` if `request` is no device name."""
     import torch
 
-    found = devices.find(request, _available())
+    found = devices.find(request, list_devices())
     if found is None:
         return None
     device, _, worker = found.partition("@")
@@ -111,12 +111,18 @@ def _find(request: str) -> Location | None:
     return Here(torch.device(device))
 
 
-def _available() -> tuple[devices.Device, ...]:
-    return (*devices.discover(), *devices.of_workers())
+def list_devices() -> tuple[devices.Device, ...]:
+    """This process's devices, then its workers'."""
+    return (*devices.discover(), *workers.devices())
+
+
+def device_menu() -> list[str]:
+    """The choices of a "device" widget: "auto", then every device."""
+    return [devices.AUTO, *(device.entry for device in list_devices())]
 
 
 def _absent(request: str, component: str, instead: str) -> str:
-    there = ", ".join(device.name for device in _available())
+    there = ", ".join(device.name for device in list_devices())
     reason = f"{component} is set to {request!r}, which this machine does not have (it has {there})"
     return warned(f"{reason}. {instead}.")
 

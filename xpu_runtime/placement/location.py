@@ -6,15 +6,13 @@ there, and a `Handle` stands for it in the call.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..devices import CPU
+from ..workers import Resident, Worker
 
 if TYPE_CHECKING:
     import torch
-
-    from ..workers.calls import Resident
-    from ..workers.worker import Worker
 
 
 class Outcome(Protocol):
@@ -60,6 +58,11 @@ class Here:
     """A device of this process."""
 
     device: "torch.device"
+
+    @property
+    def process(self) -> str:
+        """The process that has the device, for a user: "in this process"."""
+        return "in this process"
 
     def hold(self, make: Callable[..., Any], *arguments: Any) -> Held:
         """A handle on `make(*arguments)`, made now."""
@@ -113,17 +116,20 @@ class Here:
 class There:
     """A device of a worker."""
 
-    worker: "Worker"
+    worker: Worker
     device: "torch.device"
     """As the worker's own torch calls it."""
 
-    def hold(self, make: Callable[..., Any], *arguments: Any) -> "Resident":
+    @property
+    def process(self) -> str:
+        """The process that has the device, for a user: "on the worker 'worker'"."""
+        return f"on the worker {self.worker.plan.name!r}"
+
+    def hold(self, make: Callable[..., Any], *arguments: Any) -> Resident:
         """A handle on `make(*arguments)`, made there before it is first used.
 
         The worker makes it again if it was replaced, and forgets it when the handle is gone.
         """
-        from ..workers.calls import Resident
-
         return Resident(self.worker, make, *arguments)
 
     def call(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
@@ -138,7 +144,7 @@ class There:
         """The same, while this process goes on."""
         return self.worker.begin(function, *arguments)
 
-    def expose(self, handle: "Resident", proxy: Callable[[Any], Any]) -> Any:
+    def expose(self, handle: Resident, proxy: Callable[[Any], Any]) -> Any:
         """What other nodes are given for `handle`: `proxy(handle)`."""
         return proxy(handle)
 
@@ -174,7 +180,7 @@ class There:
 
 
 Location = Here | There
-Handle: TypeAlias = "Held | Resident"
+Handle = Held | Resident
 
 
 def _value(argument: Any) -> Any:

@@ -1,17 +1,13 @@
 """A network's module in this process that a worker computes."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..workers import NotOnWorkerError
-from .location import Held, Here, There
-
-if TYPE_CHECKING:
-    from ..workers import Resident
-    from .location import Handle, Location
+from ..workers import NotOnWorkerError, Resident
+from .location import Handle, Held, Here, Location, There
 
 
 class RemoteModule(nn.Module):
@@ -20,7 +16,7 @@ class RemoteModule(nn.Module):
     def __init__(
         self,
         location: There,
-        handle: "Resident",
+        handle: Resident,
         call: Callable[..., Any],
         original: object,
         owner: str,
@@ -56,7 +52,7 @@ class RemoteModule(nn.Module):
 
 def locate_component(
     component: Any, module: nn.Module, device: Callable[[], torch.device]
-) -> "tuple[Location, Handle]":
+) -> tuple[Location, Handle]:
     """Where the network is that `module` is or stands for, and a handle on its component.
 
     `device()` is where a network of this process runs.

@@ -3,21 +3,26 @@
 import copy
 import uuid
 import weakref
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .. import host
-from .weights import make_whole
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from ..host.types import ModelPatcher
 
 _KEY = "comfyui-ipex placed"
 
-_ANCHORS: weakref.WeakKeyDictionary[Any, dict[Any, Any]] = weakref.WeakKeyDictionary()
-"""By a loader's patcher: patchers of the same model for other devices."""
+_ANCHORS: "weakref.WeakKeyDictionary[ModelPatcher, dict[torch.device, ModelPatcher]]"
+_ANCHORS = weakref.WeakKeyDictionary()
+"""By a loader's patcher: patchers of the same network for other devices. An entry goes with the
+loader's patcher."""
 
-_ROOTS: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
-"""By an anchor: a weak reference to the patcher that it stands for."""
-
-_TWINS: weakref.WeakKeyDictionary[Any, dict[Any, Any]] = weakref.WeakKeyDictionary()
-"""By a network: patchers of copies of it in other dtypes."""
+_TWINS: "weakref.WeakKeyDictionary[nn.Module, dict[torch.dtype | None, ModelPatcher]]"
+_TWINS = weakref.WeakKeyDictionary()
+"""By a network: patchers of copies of it in other dtypes. An entry goes with the network."""
 
 # What the host notes on a network about where it is loaded; a copy is nowhere yet.
 _NOTES = (
@@ -30,38 +35,46 @@ _NOTES = (
 )
 
 
-def retarget(patcher: Any, device: Any, offload_device: Any) -> Any:
+def retarget(
+    patcher: "ModelPatcher", device: "torch.device", offload_device: "torch.device"
+) -> "ModelPatcher":
     """A clone of a ModelPatcher that loads on `device` and leaves for `offload_device`.
 
     The weights are shared with the original, and move when either is loaded.
     """
     if host.is_tied_to_its_device(patcher) and patcher.load_device != device:
         return recast(patcher, None, device, offload_device)
-    placed = host.clone_for_device(patcher, device)
+    clone: ModelPatcher = host.clone_for_device(patcher, device)
     # Whoever loads them next may use them where they are: the original, or a clone for the CPU.
     host.on_changes(
-        placed, _KEY, lambda one: make_whole(one.model), lambda one, _: make_whole(one.model)
+        clone,
+        _KEY,
+        lambda one: replace_halves(one.model),
+        lambda one, _: replace_halves(one.model),
     )
-    placed.offload_device = offload_device
-    if placed.load_device == device and placed.model is patcher.model:
-        return placed
-    placed.load_device = device
+    clone.offload_device = offload_device
+    if clone.load_device == device and clone.model is patcher.model:
+        return clone
+    clone.load_device = device
     # The host skips loading when a clone with the same patches is already fully loaded,
     # wherever that is: the device must therefore be part of the patches' identity. It is
     # derived, not random, so that running the node again does not cause a reload.
-    placed.patches_uuid = uuid.uuid5(placed.patches_uuid, str(device))
+    clone.patches_uuid = uuid.uuid5(clone.patches_uuid, str(device))
     # When a clone that is loaded is dropped, the host goes on with its parent, and takes for
     # granted that it has the same device.
-    placed.parent = _anchor(patcher, device) if placed.model is patcher.model else None
-    return placed
+    clone.parent = _anchor(patcher, device) if clone.model is patcher.model else None
+    return clone
 
 
-def _anchor(patcher: Any, device: Any) -> Any:
-    """A patcher of the same model for `device`, which lives as long as the loader's own one."""
+def _anchor(patcher: "ModelPatcher", device: "torch.device") -> "ModelPatcher":
+    """A patcher of the same network for `device`, which lives as long as the loader's own one."""
     root = patcher
     while root.parent is not None:
         root = root.parent
-    root = _ROOTS.get(root, lambda: None)() or root
+    # A patcher that was placed before ends in an anchor.
+    for loader, anchors in list(_ANCHORS.items()):
+        if any(anchor is root for anchor in anchors.values()):
+            root = loader
     if root.load_device == device:
         return root
     anchors = _ANCHORS.setdefault(root, {})
@@ -72,11 +85,15 @@ def _anchor(patcher: Any, device: Any) -> Any:
         # A reference to the root would keep it alive for ever.
         anchor.parent = None
         anchors[device] = anchor
-        _ROOTS[anchor] = weakref.ref(root)
     return anchors[device]
 
 
-def recast(patcher: Any, dtype: Any, device: Any, offload_device: Any) -> Any:
+def recast(
+    patcher: "ModelPatcher",
+    dtype: "torch.dtype | None",
+    device: "torch.device",
+    offload_device: "torch.device",
+) -> "ModelPatcher":
     """A patcher of a copy of the network whose weights are in `dtype`; made once a dtype.
 
     Weights cannot be shared by users that need them in different dtypes. None keeps theirs.
@@ -91,14 +108,14 @@ def recast(patcher: Any, dtype: Any, device: Any, offload_device: Any) -> Any:
     return cast
 
 
-def copied(network: Any, dtype: Any = None) -> Any:
+def copied(network: "nn.Module", dtype: "torch.dtype | None" = None) -> "nn.Module":
     """A copy of `network` on the CPU, its floats in `dtype`; None leaves them as they are.
 
     What the host has noted on the network about its device is left out.
     """
     import torch
 
-    memo: dict[int, Any] = {}
+    memo: dict[int, object] = {}
     for value in (*network.parameters(), *network.buffers()):
         target = dtype if dtype is not None and value.is_floating_point() else value.dtype
         fresh = value.detach().to("cpu", target, copy=True)
@@ -110,3 +127,36 @@ def copied(network: Any, dtype: Any = None) -> Any:
         vars(twin).pop(name, None)
     host.note_dtypes(twin)
     return twin
+
+
+def replace_halves(network: "nn.Module") -> None:
+    """Replace the parameters of `network` that are halfway out of inference mode.
+
+    The host loads weights in inference mode and moves them outside of it ("Unload models"). A
+    parameter takes on the new tensor's keys then and stays without a version counter, and what
+    makes a view of it raises "Inference tensors do not track version counter". Nobody notices
+    where weights are moved once more before they are used; a text encoder that is placed on the
+    CPU uses them where they lie. Values are not copied, and tied parameters stay tied.
+    """
+    import torch
+
+    replaced: dict[int, tuple[nn.Parameter, nn.Parameter]] = {}
+    for module in network.modules():
+        for name, parameter in module._parameters.items():
+            if type(parameter) is not torch.nn.Parameter or _has_version(parameter):
+                continue
+            if id(parameter) not in replaced:
+                fresh = torch.nn.Parameter(parameter.data, requires_grad=False)
+                vars(fresh).update(vars(parameter))
+                replaced[id(parameter)] = parameter, fresh  # the old one keeps its id
+            module._parameters[name] = replaced[id(parameter)][1]
+
+
+def _has_version(parameter: "nn.Parameter") -> bool:
+    """Whether it is wholly in inference mode, or wholly out of it."""
+    if parameter.is_inference():
+        return True
+    try:
+        return parameter._version >= 0
+    except RuntimeError:  # there is no other way to ask
+        return False

@@ -33,22 +33,6 @@ class Resident:
         weakref.finalize(self, worker.abandoned.append, self.key)
 
 
-class Residents:
-    """Those that are alive, by what they are made of, so that no weights are sent twice."""
-
-    def __init__(self) -> None:
-        self._of: weakref.WeakKeyDictionary[Any, weakref.WeakValueDictionary[Any, Resident]]
-        self._of = weakref.WeakKeyDictionary()
-
-    def shared(self, owner: Any, key: Any, make: Callable[[], Resident]) -> Resident:
-        """The one for `owner` (referred to weakly) and `key`; made now if there is none."""
-        known = self._of.setdefault(owner, weakref.WeakValueDictionary())
-        found = known.get(key)
-        if found is None:
-            found = known[key] = make()
-        return found
-
-
 class Sent:
     """A call on its way: what Ray calls it, what the worker calls it, and in which life."""
 

@@ -229,7 +229,9 @@ def a_pipeline() -> Any:
     wanted = nodes.VAEDecode().decode(VAE, latent)[0]
     found = {}
     for name, vae in (("here", VAE), ("there", placed(VAE, "VAE"))):
-        run = nodes.NODE_CLASS_MAPPINGS["IpexPipeline"]().run(**inputs, vae=vae, at_once=1)
+        run = nodes.NODE_CLASS_MAPPINGS["IpexPipeline"]().sample_and_finish(
+            **inputs, vae=vae, at_once=1
+        )
         pictures, latents = run["result"]
         found[name] = [close(one, two) for one, two in zip(pictures, wanted, strict=True)]
         found[name].append(close(latents["samples"], latent["samples"]))

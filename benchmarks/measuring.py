@@ -9,7 +9,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,8 +28,8 @@ Tell = Callable[[Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True)
-class Job:
-    """What a worker is asked to do."""
+class BenchRequest:
+    """What a bench process is asked to do."""
 
     suite: str
     device: str
@@ -39,23 +38,23 @@ class Job:
     quick: bool
     tree: str | None
     after: tuple[str, str] | None = None
-    """The case and number format that a worker before this one has died in: this one goes on."""
+    """The case and number format that the bench process before this one has died in."""
 
     def text(self) -> str:
         """As it stands on a command line."""
         return json.dumps(asdict(self))
 
     @staticmethod
-    def of(text: str) -> "Job":
-        """The job that `text` says."""
+    def of(text: str) -> "BenchRequest":
+        """The request that `text` says."""
         data = json.loads(text)
         for name in ("dtypes", "cases", "after"):
             data[name] = None if data[name] is None else tuple(data[name])
-        return Job(**data)
+        return BenchRequest(**data)
 
 
 def main(text: str) -> int:
-    """Do the job of a command line; results go to standard output, a JSON object a line."""
+    """Answer the request of a command line; results go to standard output, a JSON object a line."""
     ending: list[int] = []
 
     def end(number: int, _frame: FrameType | None) -> None:
@@ -64,7 +63,6 @@ def main(text: str) -> int:
         sys.exit(ending[0])
 
     signal.signal(signal.SIGTERM, end)
-    threading.Thread(target=_end_with_the_conductor, daemon=True).start()
     output = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what ComfyUI and others print must not stand between results
     logging.basicConfig(level=logging.WARNING)
@@ -75,40 +73,40 @@ def main(text: str) -> int:
         if ending:
             sys.exit(ending[0])  # what the first one was raised in has swallowed it
 
-    work(Job.of(text), tell)
+    measure(BenchRequest.of(text), tell)
     return 0
 
 
-def work(job: Job, tell: Tell) -> None:
-    """Run the job's cases one after the other. Raises what importing torch and the host raises."""
+def measure(request: BenchRequest, tell: Tell) -> None:
+    """Run the request's cases in order. Raises what importing torch and the host raises."""
     import torch
 
-    device = torch.device(job.device)
-    row = table.suite(job.suite)
-    tree = None if job.tree is None else Path(job.tree)
+    device = torch.device(request.device)
+    row = table.suite(request.suite)
+    tree = None if request.tree is None else Path(request.tree)
     if row.host:
         if tree is None:
             raise ValueError("This suite needs ComfyUI: name its folder with --tree.")
         hosting.start_host(tree, device)
-    meter = Meter(device, QUICK if job.quick else CAREFUL)
+    meter = Meter(device, QUICK if request.quick else CAREFUL)
     host = None if tree is None else hosting.version(tree)
-    tell({"conditions": conditions.of_process(device, host, job.quick)})
+    tell({"conditions": conditions.of_process(device, host, request.quick)})
     tell({"load": conditions.load(device)})
     emulated = emulation.is_emulated(device)
     cpu = device.type == "cpu" or emulated
-    cases = table.chosen(table.cases_of(row), job.quick, job.cases, cpu)
-    peaks = Peaks(meter, conditions.device_name(device), job.quick)
-    todo = [(case, dtype) for case in cases for dtype in table.dtypes_of(case, job.dtypes, cpu)]
+    cases = table.chosen(table.cases_of(row), request.quick, request.cases, cpu)
+    peaks = Peaks(meter, conditions.device_name(device), request.quick)
+    todo = [(case, dtype) for case in cases for dtype in table.dtypes_of(case, request.dtypes, cpu)]
     over: set[tuple[str, str]] = set()
-    for case, dtype in remaining(todo, job.after, over):
-        place = Place(device, dtype, job.quick, tree, emulated)
+    for case, dtype in remaining(todo, request.after, over):
+        place = Place(device, dtype, request.quick, tree, emulated)
         if (case.sweep, dtype) in over:
             continue
-        tell({"begin": [job.suite, case.name, job.device, dtype]})
+        tell({"begin": [request.suite, case.name, request.device, dtype]})
         pace = meter.pace.hurried() if case.batch > 1 else meter.pace
-        result = engine.run(job.suite, case, place, Meter(device, pace), peaks)
+        result = engine.run(request.suite, case, place, Meter(device, pace), peaks)
         tell({"result": as_json(result)})
-        if case.sweep and sweep_is_over(result, job.quick):
+        if case.sweep and sweep_is_over(result, request.quick):
             over.add((case.sweep, dtype))
     tell({"load": conditions.load(device)})
     tell({"end": True})
@@ -117,7 +115,7 @@ def work(job: Job, tell: Tell) -> None:
 def remaining(
     todo: Sequence[tuple[Case, str]], after: tuple[str, str] | None, over: set[tuple[str, str]]
 ) -> Sequence[tuple[Case, str]]:
-    """What comes after the case that a worker has died in; a sweep that it belongs to is over."""
+    """What comes after the case that a bench process died in; a sweep that it is of is over."""
     names = [(case.name, dtype) for case, dtype in todo]
     if after is None or after not in names:
         return todo
@@ -126,12 +124,6 @@ def remaining(
     if case.sweep:
         over.add((case.sweep, dtype))
     return todo[place + 1 :]
-
-
-def _end_with_the_conductor() -> None:
-    """End this process when the one that started it has gone, and let go of its standard input."""
-    os.read(0, 1)  # not through sys.stdin, whose lock would be held when Python ends
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def sweep_is_over(result: Result, quick: bool) -> bool:

@@ -1,27 +1,33 @@
 """`./comfyui-ipex batch` and `node`: their arguments, and their start in the set-up environment."""
 
 import argparse
+import contextlib
 import os
 import signal
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..launcher.console import warn
+from ..launcher.errors import SetupError
+from ..launcher.folders import REPOSITORY, child_environment
+from ..launcher.installation import set_up
+from ..launcher.releases import RELEASES
 from ..xpu_runtime.devices import AUTO
+from ..xpu_runtime.processes.child import Child
 from ..xpu_runtime.settings import read
-from .folders import REPOSITORY, child_environment
-from .installation import set_up
-from .releases import RELEASES
 
 PROGRAM = REPOSITORY / "batch"
 
-TASKS = ("batch", "node")
-
 TIMEOUT_SECONDS = 3600.0
+
+END_SECONDS = 120.0
+"""How long an interrupted batch may take to end its servers, or Ray."""
+
+INTERRUPTED = 130
 
 
 def parser(task: str) -> argparse.ArgumentParser:
-    """The arguments of one of `TASKS`."""
+    """The arguments of `batch` or `node`."""
     made = argparse.ArgumentParser(
         prog=f"./comfyui-ipex {task}",
         allow_abbrev=False,
@@ -100,7 +106,7 @@ def _work_arguments(made: argparse.ArgumentParser) -> None:
         type=int,
         default=2,
         metavar="N",
-        help="how often a job that failed is tried again, on another host (default %(default)s)",
+        help="how often a job that failed is tried again, on another server (default %(default)s)",
     )
     made.add_argument(
         "--timeout",
@@ -134,17 +140,27 @@ def _node_arguments(made: argparse.ArgumentParser) -> None:
     )
 
 
-def run(task: str, options: Sequence[str]) -> int:
-    """Set up what the task needs and run it; returns its exit status. Raises `SetupError`."""
+def main(argv: Sequence[str]) -> int:
+    """Set up what the task needs and run it there; returns its exit status."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    task, options = argv[0], argv[1:]
     arguments, _ = parser(task).parse_known_args(list(options))
-    installation = set_up(arguments.host, AUTO, os.environ)
-    if task == "node" or arguments.address:
-        installation.environment.install_workers(installation.tree.path)
-    command = [str(installation.environment.python), str(PROGRAM), task, *options]
-    with subprocess.Popen(command, env=child_environment()) as process:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:
-            # The terminal's interrupt reaches it as well; that it comes twice does no harm.
-            process.send_signal(signal.SIGTERM)
-            return process.wait()
+    try:
+        installation = set_up(arguments.host, AUTO, os.environ)
+        if task == "node" or arguments.address:
+            installation.environment.install_workers(installation.tree.path)
+        return run_program([str(installation.environment.python), str(PROGRAM), *argv])
+    except SetupError as error:
+        warn(str(error))
+        return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def run_program(command: Sequence[str]) -> int:
+    """Run the task's own program. An interrupt has it end in order, a second one at once."""
+    with Child(command, environment=child_environment(), end_seconds=END_SECONDS) as child:
+        with contextlib.suppress(KeyboardInterrupt):
+            child.wait()
+        status = child.stop()
+    return INTERRUPTED if status is None else status

@@ -1,4 +1,4 @@
-"""One headless host: a ComfyUI server on one device, on the loopback interface, for one batch.
+"""One headless ComfyUI server on one device, on the loopback interface, for one batch.
 
 It has output, input, temporary files and a database of its own; models and custom nodes are the
 user's. What a prompt saved is handed over and removed here.
@@ -9,9 +9,6 @@ import hashlib
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -25,16 +22,14 @@ from typing import IO, Any
 from ..launcher.client import Client, WorkflowError, raise_if_failed
 from ..launcher.errors import SetupError
 from ..launcher.server import Server, free_port
-from .errors import HostGoneError, JobFailedError
+from .errors import JobFailedError, ServerGoneError
 from .outputs import Output
-from .plans import HostPlan
-
-LEASH = Path(__file__).with_name("leash.py")
+from .plans import ServerPlan
 
 LONGEST_POLL_SECONDS = 0.1
 
 SCRATCH = "comfyui-ipex-batch-"
-"""Begins the names of hosts' folders; the process that they belong to follows."""
+"""Begins the names of servers' folders; the process that they belong to follows."""
 
 LOG = "server.log"
 
@@ -44,14 +39,17 @@ FORGET_SECONDS = 0.3
 
 STOP_SECONDS = 5.0
 
+END_SECONDS = 1.0
+"""A server that does not answer may be ending; then its status says more."""
+
 LOG_BYTES = 2000
-"""How much of the end of a host's log an error shows."""
+"""How much of the end of a server's log an error shows."""
 
 _UNREACHABLE = (urllib.error.URLError, HTTPException, OSError)
 
 
 @dataclass(frozen=True)
-class Sent:
+class SentFile:
     """A file that goes with a prompt."""
 
     node: str
@@ -60,10 +58,10 @@ class Sent:
     data: bytes
 
 
-class Host:
-    """A host that runs one prompt at a time; `start` it first, and again after it was gone."""
+class BatchServer:
+    """A server that runs one prompt at a time; `start` it first, and again after it was gone."""
 
-    def __init__(self, plan: HostPlan) -> None:
+    def __init__(self, plan: ServerPlan) -> None:
         self.name = plan.name
         self._plan = plan
         self._folder: Path | None = None
@@ -73,38 +71,44 @@ class Host:
         self._stopped = False
 
     def start(self) -> None:
-        """Start the server and wait until it answers. Raises `HostGoneError`."""
+        """Start the server and wait until it answers. Raises `ServerGoneError`."""
         self._end()
         with self._lock:
             if self._stopped:
-                raise HostGoneError("the batch ends")
-            folder = self._folder = _scratch(Path(self._plan.input))
+                raise ServerGoneError("the batch ends")
+            folder = self._folder = _make_folder(Path(self._plan.input))
             self._log = (folder / LOG).open("w", encoding="utf-8")
             fcntl.flock(self._log, fcntl.LOCK_EX)
-            before = (sys.executable, "-I", "-S", str(LEASH), str(os.getpid()), str(folder))
-            command = self._plan.command(before, free_port(), _private(folder))
+            command = self._plan.command(free_port(), _private_folders(folder))
             environment = _environment(command.environment(), self._plan)
-            server = self._server = Server(command, self._log, environment)
+            try:
+                server = self._server = Server(
+                    command, self._log, environment, folder=folder, stop_seconds=STOP_SECONDS
+                )
+            except OSError as error:
+                raise ServerGoneError(f"it cannot be started: {error}") from error
         try:
             server.wait_ready()
             # Another process may have been quicker at taking the port.
             if str(folder) not in " ".join(
                 server.client.get_json("/system_stats")["system"]["argv"]
             ):
-                raise HostGoneError("another server took its port")
+                raise ServerGoneError("another server took its port")
         except (SetupError, *_UNREACHABLE) as error:
             what = error.what if isinstance(error, SetupError) else str(error)
-            raise HostGoneError(f"{what}\n{self._log_tail()}") from error
+            raise ServerGoneError(f"{what}\n{self._log_tail()}") from error
 
-    def run(self, prompt: Mapping[str, Any], files: Sequence[Sent], timeout: float) -> list[Output]:
+    def run_prompt(
+        self, prompt: Mapping[str, Any], files: Sequence[SentFile], timeout: float
+    ) -> list[Output]:
         """What the prompt saved, in the order of its nodes.
 
-        Raises `JobFailedError` if it was refused, failed or saved nothing, and `HostGoneError` if
-        the host ended or did not finish within `timeout` seconds.
+        Raises `JobFailedError` if it was refused, failed or saved nothing, and `ServerGoneError` if
+        the server ended or did not finish within `timeout` seconds.
         """
         server, folder = self._server, self._folder
         if server is None or folder is None:
-            raise HostGoneError("it does not run")
+            raise ServerGoneError("it does not run")
         sent = {key: {**node, "inputs": {**node["inputs"]}} for key, node in prompt.items()}
         written = [_write_input(folder / "input", file, sent) for file in files]
         try:
@@ -114,13 +118,13 @@ class Host:
                     return _collect(record, folder / "output")
                 except FileNotFoundError:
                     _forget_results(server.client)
-            raise JobFailedError("the host tells of files that are not there")
+            raise JobFailedError("the server tells of files that are not there")
         except WorkflowError as error:
             raise JobFailedError(str(error)) from error
         except _UNREACHABLE as error:
-            status = server.process.poll()
+            status = server.child.wait(END_SECONDS)
             ended = "it does not answer" if status is None else f"it ended with status {status}"
-            raise HostGoneError(f"{ended} ({error})\n{self._log_tail()}") from error
+            raise ServerGoneError(f"{ended} ({error})\n{self._log_tail()}") from error
         finally:
             for path in written:
                 path.unlink(missing_ok=True)
@@ -142,7 +146,7 @@ class Host:
             spent = time.monotonic() - began
             if spent > timeout:
                 self._end()
-                raise HostGoneError(f"the prompt was not finished after {timeout:.0f} s")
+                raise ServerGoneError(f"the prompt was not finished after {timeout:.0f} s")
             time.sleep(min(LONGEST_POLL_SECONDS, max(0.01, spent / 20)))
 
     def _end(self) -> None:
@@ -151,7 +155,7 @@ class Host:
             folder, self._folder = self._folder, None
             log, self._log = self._log, None
         if server is not None:
-            _stop(server)
+            server.stop()
         if log is not None:
             log.close()
         if folder is not None:
@@ -166,22 +170,11 @@ class Host:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_BYTES))
                 return file.read().decode(errors="replace").strip()
         except FileNotFoundError:
-            return ""  # the host is being stopped
-
-
-def _stop(server: Server) -> None:
-    """Interrupt a server, and have its leash kill it if it stays."""
-    if server.process.poll() is None:
-        server.process.send_signal(signal.SIGINT)
-        try:
-            server.process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            server.process.terminate()
-    server.process.wait()
+            return ""  # the server is being stopped
 
 
 def _forget_results(client: Client) -> None:
-    """Have the host forget what it has cached: it names files that were handed over already.
+    """Have the server forget what it has cached: it names files that were handed over already.
 
     It does so between prompts, at a moment of its own.
     """
@@ -190,8 +183,8 @@ def _forget_results(client: Client) -> None:
     time.sleep(FORGET_SECONDS)
 
 
-def _scratch(inputs: Path) -> Path:
-    """A new folder of a host; the user's inputs are linked into its own."""
+def _make_folder(inputs: Path) -> Path:
+    """A new folder of a server; the user's inputs are linked into its own."""
     _remove_stale(Path(tempfile.gettempdir()))
     folder = Path(tempfile.mkdtemp(prefix=f"{SCRATCH}{os.getpid()}-"))
     for name in ("input", "output", "temp"):
@@ -202,7 +195,7 @@ def _scratch(inputs: Path) -> Path:
 
 
 def _remove_stale(parent: Path) -> None:
-    """Remove folders of hosts that were killed together with what would have removed them."""
+    """Remove folders of servers that were killed together with what would have removed them."""
     for folder in parent.glob(f"{SCRATCH}*"):
         owner = folder.name.removeprefix(SCRATCH).partition("-")[0]
         if Path(f"/proc/{owner}").exists():
@@ -216,7 +209,7 @@ def _remove_stale(parent: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _private(folder: Path) -> list[str]:
+def _private_folders(folder: Path) -> list[str]:
     return [
         *("--output-directory", str(folder / "output")),
         *("--input-directory", str(folder / "input")),
@@ -225,16 +218,16 @@ def _private(folder: Path) -> list[str]:
     ]
 
 
-def _environment(inherited: dict[str, str], plan: HostPlan) -> dict[str, str]:
-    """A host's environment: no token of the cluster's, and its share of the processors."""
+def _environment(inherited: dict[str, str], plan: ServerPlan) -> dict[str, str]:
+    """A server's environment: no token of the cluster's, and its share of the processors."""
     kept = {key: value for key, value in inherited.items() if not key.startswith("RAY_")}
     if plan.threads:
         kept["OMP_NUM_THREADS"] = str(plan.threads)
     return kept
 
 
-def _write_input(folder: Path, file: Sent, prompt: dict[str, Any]) -> Path:
-    """Put a file where the host looks for inputs, and its name into the prompt."""
+def _write_input(folder: Path, file: SentFile, prompt: dict[str, Any]) -> Path:
+    """Put a file where the server looks for inputs, and its name into the prompt."""
     path = folder / f"batch-{hashlib.sha256(file.data).hexdigest()[:24]}{file.suffix}"
     path.write_bytes(file.data)
     prompt[file.node]["inputs"][file.input] = path.name
@@ -254,7 +247,7 @@ def _collect(record: Mapping[str, Any], folder: Path) -> list[Output]:
             found.append(Output(node, path.name, path.read_bytes()))
             kept.add(path)
     for path in folder.rglob("*"):
-        # The host's cache may name those again, for the next prompt.
+        # The server's cache may name those again, for the next prompt.
         if path.is_file() and path not in kept:
             path.unlink()
     if not found:
