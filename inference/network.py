@@ -116,7 +116,7 @@ class Network:
             self.dtype = precision.settled(
                 self.request,
                 self.support,
-                self.digest,
+                self._name,
                 self.device,
                 self._answers_by_dtype(),
                 self.traits.title,
@@ -130,7 +130,12 @@ class Network:
 
     def checks(self) -> tuple[precision.Check, ...]:
         """What was measured for precision `auto`, if it was."""
-        return precision.measured(self.digest, self.device)
+        return precision.measured(self._name, self.device)
+
+    @property
+    def _name(self) -> str:
+        """Weights and what is computed with them: methods may share weights."""
+        return f"{self.traits.title} {self.digest}"
 
     def copy_with(self, module: nn.Module) -> "Network":
         """A network of its own around `module`, a copy of this one's in the same dtype."""

@@ -28,7 +28,7 @@ CHECK_SIZE = (56, 72)
 """Height and width. Not 64: networks keep attention masks for that size, and make others."""
 
 CHECKS: "Memo[tuple[torch.dtype, tuple[Check, ...]]]" = Memo(1024)
-"""By the digest of the weights and the device."""
+"""By what names the weights and what is computed with them, and the device."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def checked(
 def settled(
     request: str,
     support: Support,
-    digest: str,
+    network: str,
     device: torch.device,
     run: Callable[[torch.dtype], Tensor],
     name: str,
@@ -146,12 +146,12 @@ def settled(
             LOGGER.info("%s on %s: %s", name, device, one.text)
         return found
 
-    return CHECKS.find((digest, str(device)), check)[0]
+    return CHECKS.find((network, str(device)), check)[0]
 
 
-def measured(digest: str, device: torch.device) -> tuple[Check, ...]:
-    """What was measured for these weights on `device`, if it was."""
-    found = CHECKS.get((digest, str(device)))
+def measured(network: str, device: torch.device) -> tuple[Check, ...]:
+    """What was measured for this network on `device`, if it was."""
+    found = CHECKS.get((network, str(device)))
     return () if found is None else found[1]
 
 

@@ -46,10 +46,10 @@ def fill(descriptor: "Descriptor", images: Tensor, masks: Tensor) -> Tensor:
     images = images[..., :RGB].to("cpu", torch.float32)
     images = images.expand(*images.shape[:-1], RGB)  # gray ones have one channel
     marked = (masks.reshape(-1, *masks.shape[-2:], 1) > 0.5).to("cpu")
+    sink = MaskedSink(images.clone(), marked)
     with loaded(descriptor) as network:
         task = WholeTask(descriptor, network, images, marked)
         task.plan()
-        sink = MaskedSink(images.clone(), marked)
         stream.run(task, sink, network.budget, stream.node_ui())
         return sink.result
 

@@ -166,7 +166,7 @@ def _traits_of(method: Method, weights: NetworkSpec, options: Options) -> Networ
     picture = precision.test_picture(3, size)
 
     def answer(module: nn.Module) -> list[Tensor]:
-        weight = next((*module.parameters(), *module.buffers()), None)
+        weight = next(iter((*module.parameters(), *module.buffers())), None)
         given = picture if weight is None else picture.to(weight.device)
         with recorded_outputs(module) as said:
             method.make_hint(module, Batch(given, 0, given[:, :1]), options)
