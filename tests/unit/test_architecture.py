@@ -150,8 +150,10 @@ RULES: dict[str, Callable[[], Iterable[str]]] = {
     "modules are called after what is in them": lambda: (
         name for name in MODULES if name.rpartition(".")[2] in NO_MODULE_NAMES
     ),
-    "functions are called after what they do": lambda: functions_called(
-        sorted(NO_FUNCTION_NAMES), MODULES
+    "functions are called after what they do": lambda: (
+        name
+        for name in functions_called(sorted(NO_FUNCTION_NAMES), MODULES)
+        if name != "inference.stream.run"  # the one run that the word is for
     ),
     "packages of the runtime stay apart": lambda: (
         wrong for package in APART for wrong in forbidden_imports(package)

@@ -6,10 +6,9 @@ calling: memory that runs out at every allocation, errors and interrupts at ever
 
 import functools
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
-import networks
 import pytest
 import torch
 from comfyui_ipex.inference import stream
@@ -95,6 +94,14 @@ class CountingSink:
 
 
 Made = tuple[Task[Any], CountingSink]
+
+
+@pytest.fixture(autouse=True)
+def small_heap() -> Iterator[None]:
+    """Looking for cycles is quick: among what the test itself makes."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def made_tiles(device: torch.device, before: Callable[[int], None], whole: bool = False) -> Made:
@@ -213,7 +220,9 @@ def test_memory_that_runs_out_at_any_allocation_changes_no_pixel(
 
 
 def allocated() -> int:
-    """Bytes of tensors on the card, without those of earlier networks with cycles."""
+    """Bytes of tensors on the card, after its copies and without networks that nobody has."""
+    with torch.inference_mode():  # copies that are late may be to inference tensors
+        torch.xpu.synchronize()
     gc.collect()
     return torch.xpu.memory_allocated()
 
@@ -304,8 +313,3 @@ def test_a_piece_that_never_fits_is_an_error_with_a_remedy_after_room_was_made()
             stream.run(task, sink, budget)
         assert budget.cleared == 1, "other models were not asked to leave, once"
         assert not sink.written.any()
-
-
-def test_the_network_photos_are_not_flat() -> None:
-    """What the comparisons above stand on."""
-    assert networks.photo(SIDE, SIDE).std() > 0.05
