@@ -85,12 +85,12 @@ def test_an_interrupted_benchmark_is_waited_for_until_it_has_written_what_it_has
 import os, pathlib, signal, sys, time
 def end(number, frame):
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    os.kill(os.getppid(), {int(number)})  # an impatient user
+    os.kill({os.getpid()}, {int(number)})  # an impatient user
     time.sleep(0.3)
     pathlib.Path({str(written)!r}).touch()
     sys.exit(143)
 signal.signal(signal.SIGTERM, end)
-os.kill(os.getppid(), {int(number)})
+os.kill({os.getpid()}, {int(number)})
 time.sleep(60)
 """)
     assert benchmark.run_benchmarks(installation, []) == 143
