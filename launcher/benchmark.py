@@ -9,7 +9,7 @@ from ..xpu_runtime.devices import AUTO
 from ..xpu_runtime.processes.child import Child
 from ..xpu_runtime.settings import read
 from .folders import REPOSITORY, child_environment
-from .installation import Installation
+from .installation import PreparedHost
 from .releases import RELEASES
 
 PROGRAM = REPOSITORY / "ipex_benchmarks.py"
@@ -34,7 +34,7 @@ def own_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[st
     return made.parse_known_args(list(arguments))
 
 
-def command(installation: Installation, arguments: Sequence[str]) -> list[str]:
+def build_command(installation: PreparedHost, arguments: Sequence[str]) -> list[str]:
     """How the benchmark is started."""
     started = [str(installation.environment.python), str(PROGRAM), *arguments]
     if arguments[:1] and arguments[0] in WITHOUT_HOST:
@@ -42,7 +42,7 @@ def command(installation: Installation, arguments: Sequence[str]) -> list[str]:
     return [*started, "--tree", str(installation.tree.path)]
 
 
-def run_benchmarks(installation: Installation, arguments: Sequence[str]) -> int:
+def run_benchmarks(installation: PreparedHost, arguments: Sequence[str]) -> int:
     """Install what draws tables and plots, run the benchmark, return its exit status.
 
     Raises `SetupError`.
@@ -50,7 +50,7 @@ def run_benchmarks(installation: Installation, arguments: Sequence[str]) -> int:
     installation.environment.install("benchmarks", "Tables and plots", list(PACKAGES))
     # Which devices are measured is the benchmark's own choice.
     environment = {**child_environment(), "COMFYUI_IPEX_DEVICE": AUTO}
-    return _run_to_its_end(command(installation, arguments), environment)
+    return _run_to_its_end(build_command(installation, arguments), environment)
 
 
 def _run_to_its_end(command: Sequence[str], environment: Mapping[str, str]) -> int:
