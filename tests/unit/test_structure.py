@@ -149,7 +149,8 @@ def test_every_package_is_installed_by_pip() -> None:
     folders = {path.parent.relative_to(REPOSITORY) for path in PYTHON_FILES}
     installed = LAYERS.keys() - NOT_INSTALLED
     shipped = {folder for folder in folders if folder.parts and folder.parts[0] in installed}
-    stated = set(re.findall(r'^    "comfyui_ipex\.([\w.]+)",$', project, re.MULTILINE))
+    (packages,) = re.findall(r"^packages = \[(.*?)^\]", project, re.MULTILINE | re.DOTALL)
+    stated = set(re.findall(r'"comfyui_ipex\.([\w.]+)"', packages))
     assert stated == {".".join(folder.parts) for folder in shipped}
 
 
