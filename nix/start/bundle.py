@@ -20,12 +20,12 @@ from ...launcher.installation import prepare_base
 from ...xpu_runtime import worker_plan
 from ...xpu_runtime.devices import AUTO, CPU, Device
 from ...xpu_runtime.hardware import Hardware, detect
+from ...xpu_runtime.host import HostArguments
 from ...xpu_runtime.no_gpu import Situation, hides_nvidia, why
 from ...xpu_runtime.priority import (
     SETTING,
     DeviceConflictError,
     Forced,
-    HostArguments,
     forced,
     kind_of,
     primary,
