@@ -25,6 +25,8 @@ STARTERS = (
     "tools/host_suites.py",
     "tools/archive.py",
     "tools/house_figures.py",
+    "batch/launch.py",
+    "xpu_runtime/processes/*.py",
 )
 
 # What is neither in pip's package nor below custom_nodes.
