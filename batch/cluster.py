@@ -21,6 +21,7 @@ from .errors import BatchInputError, JobFailedError, ServerGoneError
 from .outputs import Output
 from .ray_settings import DEVICE, address_of, check_token, environment, is_loopback
 from .servers import SentFile
+from .workflow import Prompt
 
 STOP_SECONDS = 10.0
 
@@ -106,9 +107,7 @@ class ClusterServer:
         if why:
             raise ServerGoneError(why)
 
-    def run_prompt(
-        self, prompt: Mapping[str, Any], files: Sequence[SentFile], timeout: float
-    ) -> list[Output]:
+    def run_prompt(self, prompt: Prompt, files: Sequence[SentFile], timeout: float) -> list[Output]:
         """Run one prompt there. Raises `JobFailedError` and `ServerGoneError`."""
         rows = [(file.node, file.input, file.suffix, file.data) for file in files]
         outcome, value = self._answer("run_prompt", dict(prompt), rows, timeout)

@@ -15,7 +15,7 @@ from . import manifest, outputs, video
 from .board import Attempt, Board
 from .errors import BatchInputError
 from .jobs import Job, find_frames, frame_jobs
-from .manifest import DONE, FAILED, Manifest
+from .manifest import DONE, FAILED, Manifest, ManifestRow
 from .outputs import Output, Staged
 from .pool import Pool, PoolMember
 from .table import read_table
@@ -88,7 +88,7 @@ class Journal:
 
     def done(self, job: Job, kept: Staged, server: str, tries: int) -> None:
         """Write a job's line, put its results in their place, and tell. Raises `OSError`."""
-        self._add(job, DONE, host=server, tries=tries, files=kept.files)
+        self._add(job, DONE, {"host": server, "tries": tries, "files": kept.files})
         kept.place()
         self.done_now += 1
         self._tell(f"{job.name} on {server}")
@@ -96,7 +96,7 @@ class Journal:
     def failed(self, attempt: Attempt) -> None:
         """A job failed for good."""
         tried = [list(pair) for pair in zip(attempt.tried, attempt.errors, strict=True)]
-        self._add(attempt.job, FAILED, tries=len(tried), errors=tried)
+        self._add(attempt.job, FAILED, {"tries": len(tried), "errors": tried})
         self.failed_now += 1
         warn(f"{attempt.job.name} failed on {', '.join(attempt.tried)}: {attempt.errors[-1]}")
         self._tell(attempt.job.name)
@@ -116,9 +116,9 @@ class Journal:
         self._servers.discard(server)
         warn(f"{server} is left out: {error}")
 
-    def _add(self, job: Job, status: str, **facts: object) -> None:
+    def _add(self, job: Job, status: str, facts: ManifestRow) -> None:
         now = datetime.datetime.now(datetime.timezone.utc)
-        row = {"job": job.name, "status": status, "digest": job.digest}
+        row: ManifestRow = {"job": job.name, "status": status, "digest": job.digest}
         self._record.add({**row, **facts, "time": now.isoformat(timespec="seconds")})
 
     def _tell(self, what: str) -> None:

@@ -11,10 +11,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from .errors import BatchInputError
-from .workflow import Target, Workflow
+from .workflow import Prompt, Target, Workflow
 
 PICTURES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"))
 
@@ -30,7 +29,7 @@ class Job:
 
     name: str
     """What its results are called."""
-    prompt: Mapping[str, Any]
+    prompt: Prompt
     """The workflow in API format; an input in `files` has a placeholder there."""
     files: Mapping[Target, Path] = field(default_factory=dict)
     """Inputs that name a file, which goes to the server with the prompt."""

@@ -6,10 +6,10 @@ a line, and a line whose file is missing stands for work that is to be done agai
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TypedDict
 
 from .errors import BatchInputError
 
@@ -18,7 +18,32 @@ FILE = "manifest.jsonl"
 DONE, FAILED = "done", "failed"
 
 
-def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
+class ResultFile(TypedDict):
+    """A file of a job that is done."""
+
+    name: str
+    """Below the folder of results."""
+    node: str
+    bytes: int
+    sha256: str
+
+
+class ManifestRow(TypedDict, total=False):
+    """One line: every one has a job, its status, digest and time."""
+
+    job: str
+    status: str
+    digest: str
+    time: str
+    host: str
+    """The server that did the job."""
+    tries: int
+    files: list[ResultFile]
+    errors: list[list[str]]
+    """Of a job that failed: the servers that tried it, and what each said."""
+
+
+def read_manifest(folder: Path) -> dict[str, ManifestRow]:
     """The last line of each job, by its name; nothing where there is no manifest.
 
     A line that was not finished when a batch was ended counts as not written.
@@ -27,7 +52,7 @@ def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
     path = folder / FILE
     if not path.exists():
         return {}
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, ManifestRow] = {}
     lines = path.read_bytes().split(b"\n")
     for number, line in enumerate(lines[:-1], 1):
         try:
@@ -47,7 +72,7 @@ class Manifest:
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
 
-    def add(self, row: Mapping[str, Any]) -> None:
+    def add(self, row: ManifestRow) -> None:
         """Write one line."""
         self._file.write(json.dumps(row, ensure_ascii=True).encode() + b"\n")
         self._file.flush()
@@ -64,7 +89,7 @@ def open_manifest(folder: Path) -> Iterator[Manifest]:
         yield Manifest(file)
 
 
-def is_finished(row: Mapping[str, Any] | None, folder: Path) -> bool:
+def is_finished(row: ManifestRow | None, folder: Path) -> bool:
     """Whether a job's line says that it is done, and all its files are there in full."""
     if row is None or row.get("status") != DONE:
         return False

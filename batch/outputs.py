@@ -4,15 +4,14 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from .errors import BatchInputError
 from .jobs import Job
-from .manifest import is_finished
+from .manifest import ManifestRow, ResultFile, is_finished
 
 WORK = ".batch"
 """Below the folder of results: what is not finished yet, and the lock."""
@@ -35,8 +34,7 @@ class Staged:
 
     draft: Path
     final: Path
-    files: list[dict[str, Any]]
-    """For the manifest: name below the folder of results, node, bytes, sha256."""
+    files: list[ResultFile]
 
     def place(self) -> None:
         """Move them to their place, all at once. Raises `FileExistsError` if it is taken."""
@@ -86,7 +84,7 @@ def stage(folder: Path, job: str, outputs: Sequence[Output]) -> Staged:
 
 
 def find_missing(
-    jobs: Sequence[Job], known: dict[str, dict[str, Any]], folder: Path
+    jobs: Sequence[Job], known: Mapping[str, ManifestRow], folder: Path
 ) -> tuple[list[Job], list[str]]:
     """The jobs that are still to be done, and the names of files that were made for others.
 
@@ -119,6 +117,6 @@ def _write(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _row(name: str, output: Output) -> dict[str, Any]:
+def _row(name: str, output: Output) -> ResultFile:
     digest = hashlib.sha256(output.data).hexdigest()
     return {"name": name, "node": output.node, "bytes": len(output.data), "sha256": digest}

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..launcher.choice import decide
 from ..launcher.environment import Environment
 from ..launcher.errors import SetupError
-from ..launcher.installation import Installation, set_up, worker_environment
+from ..launcher.installation import PreparedHost, set_up, worker_environment
 from ..launcher.server import ServerCommand
 from ..xpu_runtime.devices import AUTO, CPU
 from ..xpu_runtime.hardware import Hardware, detect
@@ -101,7 +101,7 @@ def share_processors(
 
 
 def _environments(
-    installation: Installation, hardware: Hardware, asked: Sequence[str]
+    installation: PreparedHost, hardware: Hardware, asked: Sequence[str]
 ) -> dict[str, Environment]:
     """Which environment's torch knows which kind of device; set up where it is asked for."""
     main = installation.environment

@@ -5,14 +5,15 @@ several times without a job done between, is left out.
 """
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Generic, Protocol, TypeVar
 
 from .board import Attempt, Board
 from .errors import JobFailedError, ServerGoneError
 from .jobs import Job
 from .outputs import Output
 from .servers import SentFile
+from .workflow import Prompt
 
 ENDS_IN_A_ROW = 3
 """A server that ended so often without a job done between is left out."""
@@ -24,6 +25,10 @@ LOOK_SECONDS = 3.0
 """How often new servers are looked for."""
 
 
+Kept = TypeVar("Kept")
+"""What a watcher makes of a job's results before it is told that the job is done."""
+
+
 class PoolMember(Protocol):
     """A server, wherever it runs."""
 
@@ -32,22 +37,20 @@ class PoolMember(Protocol):
     def start(self) -> None:
         """Start it, or start it again. Raises `ServerGoneError`."""
 
-    def run_prompt(
-        self, prompt: Mapping[str, Any], files: Sequence[SentFile], timeout: float
-    ) -> list[Output]:
+    def run_prompt(self, prompt: Prompt, files: Sequence[SentFile], timeout: float) -> list[Output]:
         """Run one prompt. Raises `JobFailedError` and `ServerGoneError`."""
 
     def stop(self) -> None:
         """End it, also while it starts or runs."""
 
 
-class Watcher(Protocol):
+class Watcher(Protocol[Kept]):
     """Who is told what happens; but for `keep`, calls come one at a time."""
 
-    def keep(self, job: Job, outputs: Sequence[Output]) -> Any:
+    def keep(self, job: Job, outputs: Sequence[Output]) -> Kept:
         """Put results aside, perhaps of several servers at once. An `OSError` ends the batch."""
 
-    def done(self, job: Job, kept: Any, server: str, tries: int) -> None:
+    def done(self, job: Job, kept: Kept, server: str, tries: int) -> None:
         """A job is done, with what `keep` answered. An `OSError` ends the batch."""
 
     def failed(self, attempt: Attempt) -> None:
@@ -63,14 +66,14 @@ class Watcher(Protocol):
         """A server is out."""
 
 
-class Pool:
+class Pool(Generic[Kept]):
     """One run of a batch."""
 
     def __init__(
         self,
         board: Board,
         members: Callable[[], Sequence[PoolMember]],
-        watcher: Watcher,
+        watcher: Watcher[Kept],
         timeout: float,
     ) -> None:
         """`members` answers those that were not answered before, and is asked again and again.

@@ -25,6 +25,7 @@ from ..launcher.server import Server, free_port
 from .errors import JobFailedError, ServerGoneError
 from .outputs import Output
 from .plans import ServerPlan
+from .workflow import Prompt, PromptNode
 
 LONGEST_POLL_SECONDS = 0.1
 
@@ -98,9 +99,7 @@ class BatchServer:
             what = error.what if isinstance(error, SetupError) else str(error)
             raise ServerGoneError(f"{what}\n{self._log_tail()}") from error
 
-    def run_prompt(
-        self, prompt: Mapping[str, Any], files: Sequence[SentFile], timeout: float
-    ) -> list[Output]:
+    def run_prompt(self, prompt: Prompt, files: Sequence[SentFile], timeout: float) -> list[Output]:
         """What the prompt saved, in the order of its nodes.
 
         Raises `JobFailedError` if it was refused, failed or saved nothing, and `ServerGoneError` if
@@ -109,7 +108,9 @@ class BatchServer:
         server, folder = self._server, self._folder
         if server is None or folder is None:
             raise ServerGoneError("it does not run")
-        sent = {key: {**node, "inputs": {**node["inputs"]}} for key, node in prompt.items()}
+        sent: dict[str, PromptNode] = {
+            key: {**node, "inputs": {**node["inputs"]}} for key, node in prompt.items()
+        }
         written = [_write_input(folder / "input", file, sent) for file in files]
         try:
             for _ in range(FRESH_TRIES):
@@ -135,7 +136,7 @@ class BatchServer:
             self._stopped = True
         self._end()
 
-    def _finished(self, server: Server, prompt: Mapping[str, Any], timeout: float) -> Any:
+    def _finished(self, server: Server, prompt: Prompt, timeout: float) -> Any:
         began = time.monotonic()
         prompt_id = server.client.queue(prompt)
         while True:
@@ -226,7 +227,7 @@ def _environment(inherited: dict[str, str], plan: ServerPlan) -> dict[str, str]:
     return kept
 
 
-def _write_input(folder: Path, file: SentFile, prompt: dict[str, Any]) -> Path:
+def _write_input(folder: Path, file: SentFile, prompt: Prompt) -> Path:
     """Put a file where the server looks for inputs, and its name into the prompt."""
     path = folder / f"batch-{hashlib.sha256(file.data).hexdigest()[:24]}{file.suffix}"
     path.write_bytes(file.data)

@@ -12,11 +12,10 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from .errors import BatchInputError
 from .jobs import Job, check_names
-from .workflow import Target, Workflow
+from .workflow import Json, Target, Workflow
 
 NAME_COLUMN = "job"
 FILE_MARK = "@"
@@ -30,7 +29,7 @@ class Row:
     """One row as it stands in the table."""
 
     line: int
-    cells: Mapping[str, Any]
+    cells: Mapping[str, Json]
     """By column; text in a CSV file, any JSON value in JSON lines."""
 
 
@@ -60,7 +59,7 @@ def read_table(path: Path, workflow: Workflow) -> list[Job]:
 def _job(
     row: Row, workflow: Workflow, targets: Mapping[str, Target], folder: Path, number: str
 ) -> Job:
-    values: dict[Target, Any] = {}
+    values: dict[Target, Json] = {}
     files: dict[Target, Path] = {}
     for column, cell in row.cells.items():
         if column == NAME_COLUMN or cell is None or cell == "":
@@ -78,7 +77,7 @@ def _job(
     return Job(name, workflow.with_values(values), files)
 
 
-def convert(present: Any, cell: Any, column: str) -> Any:
+def convert(present: Json, cell: Json, column: str) -> Json:
     """`cell` in the kind of the value that the workflow has there. Raises `BatchInputError`."""
     if isinstance(present, bool):
         return _truth(cell, column)
@@ -89,19 +88,20 @@ def convert(present: Any, cell: Any, column: str) -> Any:
     if not isinstance(cell, str):
         return cell
     try:
-        return json.loads(cell)
+        parsed: Json = json.loads(cell)
     except ValueError:
         return cell
+    return parsed
 
 
-def _truth(cell: Any, column: str) -> bool:
+def _truth(cell: Json, column: str) -> bool:
     text = str(cell).strip().lower()
     if text in _YES or text in _NO:
         return text in _YES
     raise BatchInputError(f"{column}: {cell!r} is neither true nor false.")
 
 
-def _number(present: float, cell: Any, column: str) -> float:
+def _number(present: float, cell: Json, column: str) -> float:
     # The page writes 8.0 as 8, so that a whole number there may stand for any.
     for kind in (int, float) if isinstance(present, int) else (float,):
         try:

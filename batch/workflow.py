@@ -5,12 +5,31 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, TypeGuard, cast
 
 from .errors import BatchInputError
 
 OWN_NAMES = "filename_prefix"
 """An input that no column may set: results are named after their job."""
+
+
+Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+
+
+class PromptNode(TypedDict):
+    """A node in API format."""
+
+    class_type: str
+    inputs: dict[str, Json]
+
+
+class TitledNode(PromptNode, total=False):
+    """The same as the page exports it."""
+
+    _meta: dict[str, Json]
+
+
+Prompt = Mapping[str, PromptNode]
 
 
 @dataclass(frozen=True)
@@ -25,7 +44,7 @@ class Target:
         return f"{self.node}.{self.input}"
 
 
-def is_link(value: Any) -> bool:
+def is_link(value: Json) -> TypeGuard[list[Json]]:
     """Whether an input's value is another node's output: [id, number]."""
     return (
         isinstance(value, list)
@@ -38,7 +57,7 @@ def is_link(value: Any) -> bool:
 class Workflow:
     """The nodes of a workflow in API format, by id."""
 
-    def __init__(self, nodes: Mapping[str, Any]) -> None:
+    def __init__(self, nodes: Mapping[str, Json]) -> None:
         """Raises `BatchInputError` if `nodes` is no workflow in API format."""
         if "nodes" in nodes and "links" in nodes:
             raise BatchInputError(
@@ -52,7 +71,7 @@ class Workflow:
                 raise BatchInputError(f"The workflow's node {key!r} has no class_type.")
         if not nodes:
             raise BatchInputError("The workflow has no nodes.")
-        self.nodes: dict[str, dict[str, Any]] = dict(nodes)
+        self.nodes = cast(dict[str, TitledNode], dict(nodes))
 
     @classmethod
     def read(cls, path: Path) -> "Workflow":
@@ -86,13 +105,13 @@ class Workflow:
         reason = reason or "it is not of the form NODE.INPUT."
         raise BatchInputError(f"{name!r} names no input: {reason}\n{self.describe()}")
 
-    def value(self, target: Target) -> Any:
+    def value(self, target: Target) -> Json:
         """The value that an input has in the file."""
         return self.nodes[target.node]["inputs"][target.input]
 
-    def with_values(self, values: Mapping[Target, Any]) -> dict[str, Any]:
+    def with_values(self, values: Mapping[Target, Json]) -> dict[str, PromptNode]:
         """The nodes with other values. What stays as it is, is shared: there may be many jobs."""
-        nodes = dict(self.nodes)
+        nodes: dict[str, PromptNode] = {**self.nodes}
         for target, value in values.items():
             node = nodes[target.node]
             nodes[target.node] = {**node, "inputs": {**node["inputs"], target.input: value}}

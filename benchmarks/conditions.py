@@ -9,7 +9,7 @@ from typing import Any
 
 from ..xpu_runtime import VERSION
 from ..xpu_runtime.readable import Unreadable, readable
-from ..xpu_runtime.report_data import without_paths
+from ..xpu_runtime.report import without_paths
 from . import emulation
 
 _NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")

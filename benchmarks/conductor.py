@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..launcher.folders import child_environment
-from ..xpu_runtime.report_data import without_paths
+from ..xpu_runtime.report import without_paths
 from .bench_process import BenchProcess, Interruption
 from .case import Suite
 from .hosting import REPOSITORY

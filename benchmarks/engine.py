@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from ..xpu_runtime.errors import is_out_of_memory
 from ..xpu_runtime.readable import ERRORS, Unreadable, readable
-from ..xpu_runtime.report_data import without_paths
+from ..xpu_runtime.report import without_paths
 from . import emulation
 from .case import COUNTED, Case, Place, Trial
 from .meter import Meter

@@ -16,7 +16,7 @@ from .client import WorkflowError
 from .console import say, warn
 from .demo import run_demo
 from .errors import SetupError
-from .installation import Installation, set_up
+from .installation import PreparedHost, set_up
 from .releases import RELEASES
 from .server import Server
 
@@ -28,7 +28,7 @@ OTHER_PROGRAMS = ("batch", "node")
 """Tasks of `../batch/launch.py`, which the same command starts."""
 
 
-def parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     """The launcher's own arguments; whatever it does not know goes to ComfyUI."""
     tasks = "|".join((*TASKS, *OTHER_PROGRAMS))
     made = argparse.ArgumentParser(
@@ -92,7 +92,7 @@ def main(argv: Sequence[str]) -> int:
     if task == "benchmark":
         arguments, for_host = own_arguments(options)
     else:
-        arguments, for_host = parser().parse_known_args(list(options))
+        arguments, for_host = build_parser().parse_known_args(list(options))
     try:
         request = requested_device(arguments)
         installation = set_up(arguments.host, request, os.environ, arguments.worker)
@@ -114,7 +114,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def demo(installation: Installation, output: Path | None) -> int:
+def demo(installation: PreparedHost, output: Path | None) -> int:
     """Run the demo and say what it made."""
     result = run_demo(installation, output)
     say(f"Enlarged in {result.seconds:.1f} s on {result.device}:")
@@ -122,7 +122,7 @@ def demo(installation: Installation, output: Path | None) -> int:
     return 0
 
 
-def start(installation: Installation, port: int, arguments: tuple[str, ...]) -> int:
+def start(installation: PreparedHost, port: int, arguments: tuple[str, ...]) -> int:
     """Run the server until it ends or is told to; its messages go to this terminal."""
     with Server(installation.server_command(port, arguments)) as server:
 

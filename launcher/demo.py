@@ -9,7 +9,7 @@ from pathlib import Path
 from .console import run_command, say, step
 from .errors import SetupError
 from .folders import REPOSITORY
-from .installation import Installation
+from .installation import PreparedHost
 from .server import Server, free_port
 
 WORKFLOW = REPOSITORY / "launcher" / "demo_workflow.json"
@@ -35,7 +35,7 @@ class DemoResult:
     """From posting the workflow to its end, the model's loading included."""
 
 
-def prepare(installation: Installation) -> Path:
+def prepare(installation: PreparedHost) -> Path:
     """Install the demo's packages, put the weights where the host looks, return the photo."""
     environment = installation.environment
     environment.install("demo photo", "The demo's photo (scikit-image)", [PHOTO_PACKAGE])
@@ -51,7 +51,7 @@ def prepare(installation: Installation) -> Path:
     return photo
 
 
-def run_demo(installation: Installation, output: Path | None) -> DemoResult:
+def run_demo(installation: PreparedHost, output: Path | None) -> DemoResult:
     """Run the demo on a server of its own, and stop that again.
 
     The picture goes to `output`, or into the host's output folder. Raises `SetupError`.

@@ -21,7 +21,7 @@ EXTENSION_NAME = "comfyui-ipex"
 
 
 @dataclass(frozen=True)
-class Installation:
+class PreparedHost:
     """A host that is ready to start with this extension."""
 
     environment: Environment
@@ -69,7 +69,7 @@ def release_environment(
 
 def set_up(
     version: str, request: str, environ: Mapping[str, str], worker: str = ""
-) -> Installation:
+) -> PreparedHost:
     """Do what is missing of the set-up; nothing if all of it was done before.
 
     `version` is a ComfyUI release (used only if the user has no ComfyUI of their own),
@@ -93,7 +93,7 @@ def set_up(
     workers = worker_setting(tree, worker, environ)
     if workers:
         environment.install_workers(tree.path)
-    return Installation(environment, tree, base, decision, workers)
+    return PreparedHost(environment, tree, base, decision, workers)
 
 
 def worker_setting(tree: HostTree, kind: str, environ: Mapping[str, str]) -> str:

@@ -30,7 +30,7 @@ class IpexXpuReport:
 
     def report(self) -> dict[str, Any]:
         """The text, for the page and for what is connected."""
-        from ..xpu_runtime import report, report_data, runtime
+        from ..xpu_runtime import report, runtime, server_hooks
 
-        text = report.as_text(report_data.collect(runtime.begin()))
+        text = report.as_text(server_hooks.collect_with_workers(runtime.begin()))
         return {"ui": {"text": [text]}, "result": (text,)}

@@ -49,7 +49,7 @@ def prepare(version: str = REFERENCE) -> tuple[Environment, HostTree]:
     return environment, tree
 
 
-def in_parallel() -> list[str]:
+def parallel_arguments() -> list[str]:
     """Arguments for the whole suite: each host version's tests stay in one process.
 
     A worker keeps up to three servers of about 1.5 GB alive.
@@ -58,21 +58,21 @@ def in_parallel() -> list[str]:
     return ["-n", str(workers), "--dist", "loadgroup"]
 
 
-def own_tests(arguments: Sequence[str]) -> int:
+def run_own_tests(arguments: Sequence[str]) -> int:
     """This project's tests, or those that pytest's `arguments` name."""
     environment, _ = prepare()
-    return run_pytest(environment, arguments or in_parallel())
+    return run_pytest(environment, arguments or parallel_arguments())
 
 
-def host_suites(arguments: Sequence[str]) -> int:
+def run_host_suites(arguments: Sequence[str]) -> int:
     """ComfyUI's own tests with this extension loaded."""
     chosen = build_parser().parse_args(list(arguments))
     return run_suites(*prepare(chosen.version), chosen)
 
 
-def browser_tests(arguments: Sequence[str]) -> int:
+def run_browser_tests(arguments: Sequence[str]) -> int:
     """ComfyUI's real page in Chromium."""
-    environment = with_playwright()
+    environment = prepare_browser()
     return run_pytest(environment, [f"--browser={find_chromium()}", *_in(BROWSER_TESTS, arguments)])
 
 
@@ -82,15 +82,15 @@ def _in(folder: Path, arguments: Sequence[str]) -> list[str]:
     return [*arguments] if named else [str(folder), *arguments]
 
 
-def pictures(arguments: Sequence[str]) -> int:
+def make_pictures(arguments: Sequence[str]) -> int:
     """Make the documentation's pictures anew; `arguments` say which."""
-    environment = with_playwright()
+    environment = prepare_browser()
     return run_program(
         environment, BROWSER_TESTS / "pictures.py", [str(find_chromium()), *arguments]
     )
 
 
-def ipex_tests(arguments: Sequence[str]) -> int:
+def run_ipex_tests(arguments: Sequence[str]) -> int:
     """Tests against IPEX and the torch that it fits, some GB, in an environment of their own."""
     environment = Environment(REPOSITORY / ".venv-ipex")
     environment.create()
@@ -100,7 +100,7 @@ def ipex_tests(arguments: Sequence[str]) -> int:
     return run_pytest(environment, _in(IPEX_TESTS, arguments or ["-q"]))
 
 
-def campaign(arguments: Sequence[str]) -> int:
+def run_campaign(arguments: Sequence[str]) -> int:
     """The full forms of what the suite samples: faults, hostile input, soak, dependencies."""
     environment, _ = prepare()
     return run_program(environment, TESTS / "campaign.py", arguments)
@@ -115,11 +115,11 @@ def compare_pictures(arguments: Sequence[str]) -> int:
 Form = Callable[[Sequence[str]], int]
 
 FORMS: Mapping[str, Form] = {
-    "--host-suites": host_suites,
-    "--browser": browser_tests,
-    "--pictures": pictures,
-    "--ipex": ipex_tests,
-    "--campaign": campaign,
+    "--host-suites": run_host_suites,
+    "--browser": run_browser_tests,
+    "--pictures": make_pictures,
+    "--ipex": run_ipex_tests,
+    "--campaign": run_campaign,
     "--compare-pictures": compare_pictures,
 }
 """By the argument that asks for it; each takes the others, and returns the exit status."""
@@ -129,7 +129,7 @@ def main(arguments: Sequence[str]) -> int:
     """Set up and run what `arguments` ask for; returns the exit status."""
     if sys.platform != "linux":
         warn("The launcher and the tests are written for Linux; expect failures elsewhere.")
-    form = next((run for name, run in FORMS.items() if name in arguments), own_tests)
+    form = next((run for name, run in FORMS.items() if name in arguments), run_own_tests)
     try:
         return form([one for one in arguments if one not in FORMS])
     except SetupError as error:
@@ -140,7 +140,7 @@ def main(arguments: Sequence[str]) -> int:
         return 130
 
 
-def with_playwright() -> Environment:
+def prepare_browser() -> Environment:
     """The environment of the tests, with what drives a browser. Raises `SetupError`."""
     environment, _ = prepare()
     requirements = BROWSER_TESTS / "requirements.txt"

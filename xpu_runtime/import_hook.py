@@ -59,7 +59,9 @@ class _Finder:
     ) -> ModuleSpec | None:
         for finder in list(sys.meta_path):
             find = getattr(finder, "find_spec", None)
-            spec = None if finder is self or find is None else find(name, path, target)
+            spec: ModuleSpec | None = (
+                None if finder is self or find is None else find(name, path, target)
+            )
             if spec is not None:
                 return spec
         return None

@@ -16,11 +16,10 @@ from . import host, prestart, runtime, server_hooks
 from .import_hook import isolated
 from .log import LOGGER
 from .priority import SETTING, forced
-from .replacement import made
+from .replacement import TargetError, make_replacement
 from .seam import Installation, Seam, SeamError, why_not_needed
 from .seams.devices import is_xpu
 from .settings import names, read
-from .targets import TargetError
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -73,7 +72,7 @@ def on_xpu(name: str) -> Callable[[_Function], _Function]:
             if not listed and why_not_needed(seam) is not None:
                 return original
             method = "." in seam.target.partition(":")[2]
-            replacement = made(seam.target, seam.replace, original, takes_self=method)
+            replacement = make_replacement(seam.target, seam.replace, original, takes_self=method)
         except TargetError as error:
             _say_unfit(seam, error)
             return original

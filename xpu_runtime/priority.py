@@ -4,19 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .devices import AUTO, CPU, Device, choose, is_device_name
+from .host import HostArguments
 
 SETTING = "COMFYUI_IPEX_DEVICE"
-
-
-@dataclass(frozen=True)
-class HostArguments:
-    """Those of the host's own command-line arguments that choose a device."""
-
-    cpu: bool = False
-    directml: bool = False
-    force_intel_xpu: bool = False
-    """--force-intel-xpu, which only a patched host knows."""
-    default_device: int | None = None
 
 
 @dataclass(frozen=True)

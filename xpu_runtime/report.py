@@ -1,28 +1,177 @@
-"""What this project found and did, as text: a line for the log, a page for a bug report."""
+"""What a bug report needs: collected from this process, free of what nobody should publish.
+
+As text it is a page for people, as JSON the dataclasses' own names.
+"""
 
 import dataclasses
 import json
-from collections.abc import Mapping
-from dataclasses import replace
+import os
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
-from .readable import Unreadable
-from .report_data import Report, WorkerReport
-from .report_devices import Capabilities, DeviceReport, Memory, PrimaryDevice
+from . import host
+from .readable import Unreadable, readable
+from .report_devices import (
+    Capabilities,
+    DeviceReport,
+    Memory,
+    PrimaryDevice,
+    device_reports,
+    primary_device,
+)
+from .report_software import Software, arguments, environment, software
+from .runtime import Runtime
 from .seam import SeamState, SeamStatus
+from .seams.memory import allocation_setting
+from .settings import read
+from .worker_plan import WorkerPlan
+
+# "/home/ann/ComfyUI/custom_nodes/other": what comes before custom_nodes is nobody's business,
+# nor is the way to any other file; a quoted one may hold spaces. Not the "//" of an address.
+_NO_WORD_BEFORE = r"(?<![\w~./:])"
+_PACK = re.compile(_NO_WORD_BEFORE + r"[/~][^;\n]*?/(?=custom_nodes/)")
+_PATHS = (
+    re.compile(r"(?<=')/[^'\n]+/(?=[^'/\n]+')"),
+    re.compile(_NO_WORD_BEFORE + r"/(?:[^\s/'\"();,]+/)+(?=[^\s/'\"();,])"),
+    re.compile(r"\b[A-Za-z]:\\(?:[^\\\n'\"]+\\)+"),
+)
+
+# "https://ann:token@host": what comes before the host's name.
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
+
+
+@dataclass(frozen=True)
+class SystemReport:
+    """What a bug report needs. Dictionaries in it are never changed."""
+
+    software: Software
+    arguments: dict[str, str] | Unreadable
+    """The host's command-line arguments that matter and differ from their defaults."""
+    environment: dict[str, str]
+    primary: PrimaryDevice
+    devices: tuple[DeviceReport, ...]
+    loaded: tuple[host.LoadedModel, ...] | Unreadable
+    seams: tuple[SeamStatus, ...] | None
+    """How every change of the host stands now; None where nothing is changed."""
+    measured: tuple[str, ...] = ()
+    """What IPEX Optimize has measured in this process, in words."""
+    workers: "tuple[WorkerReport, ...]" = ()
+    """What each worker says of itself."""
+
+
+@dataclass(frozen=True)
+class WorkerReport:
+    """A worker, seen from the process that it works for."""
+
+    name: str
+    kind: str
+    process: int | None
+    """Its process id; None while it does not run."""
+    told: SystemReport | Unreadable
+    """Its own report."""
+
+
+class ReportingWorker(Protocol):
+    """A worker that can be asked for its report."""
+
+    @property
+    def plan(self) -> WorkerPlan: ...
+
+    @property
+    def process(self) -> int | None: ...
+
+    def report(self) -> SystemReport: ...
+
+
+def collect(
+    runtime: Runtime,
+    environ: Mapping[str, str] = os.environ,
+    workers: "Iterable[ReportingWorker]" = (),
+) -> SystemReport:
+    """Read everything now. What cannot be read says why in its place.
+
+    Asks drivers, so it may take a while: not for an event loop. Without home folder, user name,
+    paths, addresses.
+    """
+    given = readable(host.arguments)
+    told = host.HostArguments() if isinstance(given, Unreadable) else given
+    setting = readable(lambda: allocation_setting(read("COMFYUI_IPEX_MAX_ALLOCATION", environ)))
+    stated = None if isinstance(setting, Unreadable) else setting
+    installation = runtime.installation
+    found: SystemReport = published(
+        SystemReport(
+            software=software(),
+            arguments=readable(lambda: arguments(host.changed_arguments())),
+            environment=environment(environ),
+            primary=primary_device(runtime.primary, told),
+            devices=device_reports(runtime.found, runtime.reader, stated),
+            loaded=readable(lambda: tuple(host.loaded_models())),
+            seams=None if installation is None else tuple(installation.verify()),
+            measured=_measured(),
+            workers=tuple(_of_worker(worker) for worker in workers),
+        )
+    )
+    return found
+
+
+def _measured() -> tuple[str, ...]:
+    # Never imported: where nothing was optimised, it is not loaded.
+    state = sys.modules.get(f"{__package__}.optimizing.state")
+    outcomes = [] if state is None else state.outcomes()
+    return tuple(line for outcome in outcomes for line in outcome.lines)
+
+
+def _of_worker(worker: "ReportingWorker") -> WorkerReport:
+    told = readable(worker.report)
+    return WorkerReport(worker.plan.name, worker.plan.kind, worker.process, told)
+
+
+def published(part: Any) -> Any:
+    """`part` with every text in it as `without_paths` leaves it."""
+    if isinstance(part, str):
+        return without_paths(part)
+    if isinstance(part, tuple):
+        return tuple(published(item) for item in part)
+    if isinstance(part, dict):
+        return {name: published(value) for name, value in part.items()}
+    if dataclasses.is_dataclass(part) and not isinstance(part, type):
+        changed = {f.name: published(getattr(part, f.name)) for f in dataclasses.fields(part)}
+        return dataclasses.replace(part, **changed)
+    return part
+
+
+def without_paths(text: str) -> str:
+    """`text` with "~" for the home folder and "..." for the way to any other file."""
+    try:
+        home = str(Path.home())
+    except RuntimeError:
+        home = "/"
+    if home != "/":
+        # ComfyUI names a pack's module after its folder, with "_x_" for each dot.
+        for written in (home, home.replace(".", "_x_")):
+            text = text.replace(written, "~")
+    text = _CREDENTIALS.sub("", _PACK.sub("", text))
+    for pattern in _PATHS:
+        text = pattern.sub(".../", text)
+    return text
+
 
 _GIB = 1 << 30
 
 NOTHING_CHANGED = "Nothing in ComfyUI is changed: torch offers no Intel GPU here."
 
 
-def as_json(report: Report) -> str:
+def as_json(report: SystemReport) -> str:
     """The report for programs: the dataclasses' own names, sizes in bytes."""
     return json.dumps(dataclasses.asdict(report), indent=1, default=_json_value)
 
 
-def as_text(report: Report) -> str:
+def as_text(report: SystemReport) -> str:
     """The report for people, ready to be pasted into a bug report."""
     software = report.software
     about = {
@@ -116,7 +265,7 @@ def _seam(status: SeamStatus) -> str:
     return f"{status.text}. Without it: {status.reason}"
 
 
-def _loaded(report: Report) -> dict[str, Any]:
+def _loaded(report: SystemReport) -> dict[str, Any]:
     if isinstance(report.loaded, Unreadable):
         return {"all": report.loaded}
     by_device: dict[str, list[str]] = {}

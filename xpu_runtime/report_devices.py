@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import host
 from .devices import CPU, Device
-from .priority import HostArguments, Primary
+from .priority import Primary
 from .readable import Unreadable, readable
 from .seams.memory import (
     LEVEL_ZERO_ALLOCATION,
@@ -84,14 +84,14 @@ class DeviceReport:
     memory: Memory | Unreadable
 
 
-def primary_device(chosen: Primary, arguments: HostArguments) -> PrimaryDevice:
+def primary_device(chosen: Primary, arguments: host.HostArguments) -> PrimaryDevice:
     """What the host runs on, and why."""
     name = chosen.kind if chosen.index is None else f"{chosen.kind}:{chosen.index}"
     answered = readable(lambda: str(host.primary_device()))
     return PrimaryDevice(name, because(chosen, arguments), answered)
 
 
-def because(chosen: Primary, arguments: HostArguments) -> str:
+def because(chosen: Primary, arguments: host.HostArguments) -> str:
     """Why this device: who forced it, or the priority."""
     reasons = [
         f"forced by {chosen.forced.source}" if chosen.forced else "by the priority CUDA > XPU > CPU"
@@ -204,7 +204,8 @@ def cuda_memory(device: "torch.device", is_primary: bool) -> Memory:
     statistics = torch.cuda.memory_stats(device) if torch.cuda.is_initialized() else {}
     reserved = statistics.get("reserved_bytes.all.current", 0)
     active = statistics.get("active_bytes.all.current", 0)
-    driver, silent = None, "this process has not used the card, and asking would take memory of it"
+    driver: int | None = None
+    silent: str | None = "this process has not used the card, and asking would take memory of it"
     if reserved or is_primary:
         driver, silent = int(torch.cuda.mem_get_info(device)[0]), None
     reading = Reading(total, reserved, active, driver, None)

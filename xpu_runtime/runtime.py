@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from . import VERSION, devices, host, server_hooks, workers
+from . import VERSION, devices, host
 from .devices import Device, DeviceAbsentError
 from .log import LOGGER
 from .priority import SETTING, DeviceConflictError, Primary, forced, primary
@@ -37,7 +37,7 @@ class Runtime:
     """None where nothing is to be changed: without an XPU."""
 
 
-_running: Runtime | None = None
+_current: Runtime | None = None
 
 _Result = TypeVar("_Result")
 
@@ -53,9 +53,9 @@ def devices_line(found: Sequence[Device]) -> str:
     return f"comfyui-ipex {VERSION}, torch {torch.__version__}: {listed}"
 
 
-def running() -> Runtime | None:
+def current() -> Runtime | None:
     """What `begin` decided in this process, or None before it was called."""
-    return _running
+    return _current
 
 
 def begin(environ: Mapping[str, str] = os.environ) -> Runtime:
@@ -66,14 +66,14 @@ def begin(environ: Mapping[str, str] = os.environ) -> Runtime:
     `DeviceConflictError` if settings contradict, `ValueError` if one cannot be read, `SeamError`
     if COMFYUI_IPEX_DISABLE or COMFYUI_IPEX_REQUIRE names no seam.
     """
-    global _running
-    if _running is None:
-        _running = _begun(environ)
-    return _running
+    global _current
+    if _current is None:
+        _current = _begin(environ)
+    return _current
 
 
 def start(environ: Mapping[str, str] = os.environ) -> Runtime:
-    """Install all seams, log how they stand, equip the server. Raises what `begin` raises.
+    """Install all seams, and log how they stand. Raises what `begin` raises.
 
     Raises `SeamError` too if a seam that COMFYUI_IPEX_REQUIRE names cannot be installed.
     """
@@ -83,8 +83,6 @@ def start(environ: Mapping[str, str] = os.environ) -> Runtime:
         required = names("COMFYUI_IPEX_REQUIRE", environ)
         disabled = names("COMFYUI_IPEX_DISABLE", environ)
         log_statuses(runtime.installation.install(disabled, required))
-    server_hooks.attach(runtime)
-    workers.start(environ)
     return runtime
 
 
@@ -124,7 +122,7 @@ def decide(environ: Mapping[str, str] = os.environ) -> Decision:
     return Decision(found, chosen, reader, seams(circumstances, reader))
 
 
-def _begun(environ: Mapping[str, str]) -> Runtime:
+def _begin(environ: Mapping[str, str]) -> Runtime:
     decision = decide(environ)
     installation = None
     if decision.seams:

@@ -7,8 +7,18 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from enum import Enum
 
-from .replacement import Factory, Replacement, by_whom, installed_earlier, leads_to, put_in_place
-from .targets import TargetError, described, is_loaded, wrapped_chain
+from .replacement import (
+    Factory,
+    Replacement,
+    TargetError,
+    by_whom,
+    describe_error,
+    find_earlier,
+    install_replacement,
+    is_loaded,
+    leads_to,
+    wrapped_chain,
+)
 
 
 @dataclass(frozen=True)
@@ -152,7 +162,7 @@ class Installation:
         held = self._held.get(seam.name)
         if held is None or not held.replaced:
             # Before asking whether it is needed: a host that we have put right does not need us.
-            held = installed_earlier(seam.name, seam.target)
+            held = find_earlier(seam.name, seam.target)
         if held is None:
             self._held.pop(seam.name, None)
             if seam.name in disabled:
@@ -161,7 +171,7 @@ class Installation:
                 why = why_not_needed(seam)
                 if why is not None:
                     return _status(seam, SeamState.NOT_NEEDED, why)
-                held = put_in_place(seam.name, seam.target, seam.replace, seam.also)
+                held = install_replacement(seam.name, seam.target, seam.replace, seam.also)
             except TargetError as error:
                 return _status(seam, SeamState.UNSUPPORTED, str(error))
         self._held[seam.name] = held
@@ -202,5 +212,5 @@ def why_not_needed(seam: Seam) -> str | None:
     try:
         return seam.not_needed()
     except Exception as error:  # a seam's own check may raise anything
-        message = f"whether it is needed could not be found out: {described(error)}"
+        message = f"whether it is needed could not be found out: {describe_error(error)}"
         raise TargetError(message) from error

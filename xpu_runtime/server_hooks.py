@@ -3,20 +3,21 @@
 Outside of a server, in probes and scripts, nothing of this happens. aiohttp is the host's.
 """
 
+import functools
 import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from . import host
+from . import host, report, workers
 from .devices import CPU, Device
 from .log import LOGGER
 from .readable import Unreadable, readable
+from .report import SystemReport
+from .runtime import Runtime
 from .seam import Installation, SeamState, SeamStatus
 
 if TYPE_CHECKING:
     from aiohttp import web
-
-    from .runtime import Runtime
 
 REPORT_PATH = "/ipex/report"
 
@@ -24,7 +25,7 @@ REPORT_PATH = "/ipex/report"
 STATS_PATHS = frozenset({"/system_stats", "/api/system_stats"})
 
 
-def attach(runtime: "Runtime") -> None:
+def attach(runtime: Runtime) -> None:
     """Give the server of this process, if one is being set up, all that this module offers.
 
     Does nothing a second time, or after the server has started.
@@ -41,7 +42,7 @@ def attach(runtime: "Runtime") -> None:
         server.app.on_startup.append(verification(runtime.installation))
 
 
-def report_handler(runtime: "Runtime") -> Callable[["web.Request"], Awaitable["web.Response"]]:
+def report_handler(runtime: Runtime) -> Callable[["web.Request"], Awaitable["web.Response"]]:
     """GET: the report as text, or as JSON with ?format=json or `Accept: application/json`."""
 
     async def answer(request: "web.Request") -> "web.Response":
@@ -49,21 +50,25 @@ def report_handler(runtime: "Runtime") -> Callable[["web.Request"], Awaitable["w
 
         from aiohttp import web
 
-        from .report import as_json, as_text
-        from .report_data import collect
-
         accepted = "json" if "application/json" in request.headers.get("Accept", "") else "text"
         wanted = request.query.get("format", accepted)
         if wanted not in ("json", "text"):
             return web.Response(status=400, text=f"format is {wanted!r}: use json or text.\n")
         # Drivers may take their time, and the loop serves everybody.
-        report = await asyncio.get_running_loop().run_in_executor(None, collect, runtime)
+        found = await asyncio.get_running_loop().run_in_executor(
+            None, collect_with_workers, runtime
+        )
         headers = {"Cache-Control": "no-store"}
         if wanted == "json":
-            return web.json_response(text=as_json(report), headers=headers)
-        return web.Response(text=as_text(report), headers=headers)
+            return web.json_response(text=report.as_json(found), headers=headers)
+        return web.Response(text=report.as_text(found), headers=headers)
 
     return answer
+
+
+def collect_with_workers(runtime: Runtime) -> SystemReport:
+    """The report of this process, with those of its workers. Asks drivers: it may take a while."""
+    return report.collect(runtime, workers=workers.started())
 
 
 def hides_devices(found: Sequence[Device]) -> bool:
@@ -114,7 +119,7 @@ def missing_rows(
     """Rows for the cards of `found` that `listed` lacks; for one without figures, a warning."""
     rows = []
     for device in missing(listed, found):
-        row = readable(lambda name=device.name: _row(name))
+        row = readable(functools.partial(_row, device.name))
         if isinstance(row, Unreadable):
             LOGGER.warning("comfyui-ipex: %s is not in /system_stats: %s", device.name, row.why)
         else:

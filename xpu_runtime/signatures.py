@@ -28,7 +28,7 @@ class _Shape:
         self.kwargs = Parameter.VAR_KEYWORD in kinds
 
 
-def stated(function: object) -> Signature:
+def read_signature(function: object) -> Signature:
     """What `function` itself accepts, whatever it wraps; `ANYTHING` if it cannot say.
 
     A wrapper's copied identity is not followed, because it would hide a changed signature.
@@ -59,7 +59,7 @@ def accepts_anything(signature: Signature, *, after_self: bool = False) -> bool:
     return shape.args and shape.kwargs and not shape.positional and not shape.keyword_only
 
 
-def objection(original: Signature, replacement: Signature) -> str | None:
+def find_objection(original: Signature, replacement: Signature) -> str | None:
     """Why a call that fits `original` might not mean the same to `replacement`, or None.
 
     None guarantees that every call which binds to `original` binds to `replacement`, with each

@@ -34,7 +34,7 @@ def planned(text: str) -> tuple[WorkerPlan, ...]:
     Without a name it is "worker". Raises `ValueError` if a part cannot be read or two have the
     same name.
     """
-    plans = []
+    plans: list[WorkerPlan] = []
     for part in filter(None, (part.strip() for part in text.split(","))):
         found = _ROW.fullmatch(part)
         if found is None:

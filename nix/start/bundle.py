@@ -20,12 +20,12 @@ from ...launcher.installation import prepare_base
 from ...xpu_runtime import worker_plan
 from ...xpu_runtime.devices import AUTO, CPU, Device
 from ...xpu_runtime.hardware import Hardware, detect
+from ...xpu_runtime.host import HostArguments
 from ...xpu_runtime.no_gpu import Situation, hides_nvidia, why
 from ...xpu_runtime.priority import (
     SETTING,
     DeviceConflictError,
     Forced,
-    HostArguments,
     forced,
     kind_of,
     primary,
@@ -176,7 +176,7 @@ def worker_setting(bundle: Bundle, environ: Mapping[str, str]) -> dict[str, str]
     }
 
 
-def parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     """Those of ComfyUI's arguments that matter before it starts."""
     made = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for flag in ("--cpu", "--directml", FORCE):
@@ -191,7 +191,7 @@ def command_line(
     bundle: Bundle, choice: BundleStart, argv: Sequence[str], environ: Mapping[str, str]
 ) -> list[str]:
     """The whole command that starts ComfyUI; makes the folders that it names."""
-    given = parser().parse_known_args(list(argv))[0]
+    given = build_parser().parse_known_args(list(argv))[0]
     command = [bundle.backends[choice.backend].python, str(bundle.host / "main.py")]
     if given.help:
         return [*command, "--help"]
@@ -220,7 +220,7 @@ def main(
 ) -> int:
     """Become ComfyUI. Returns an exit status only where that failed."""
     bundle = read_bundle(description)
-    given = parser().parse_known_args(list(argv))[0]
+    given = build_parser().parse_known_args(list(argv))[0]
     arguments = HostArguments(given.cpu, given.directml, given.force_intel_xpu)
     hidden = hides_nvidia(environ)
     try:

@@ -19,7 +19,8 @@ from comfyui_ipex.nix.start.bundle import (
     worker_setting,
 )
 from comfyui_ipex.xpu_runtime import hardware
-from comfyui_ipex.xpu_runtime.priority import DeviceConflictError, HostArguments
+from comfyui_ipex.xpu_runtime.host import HostArguments
+from comfyui_ipex.xpu_runtime.priority import DeviceConflictError
 from comfyui_ipex.xpu_runtime.worker_plan import WorkerPlan, asked_for
 
 CUDA = Backend("/store/cuda/bin/python3", "2.9.0+cu")

@@ -57,6 +57,7 @@ WITHOUT_TORCH = (
     "nix.start.bundle",
     "tools.testing",
     "batch.cli",
+    "batch.launch",
 )
 """What starts before torch is there, or in a process that has no need of it."""
 

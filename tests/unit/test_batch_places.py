@@ -15,7 +15,7 @@ from comfyui_ipex.batch.launch import parser
 from comfyui_ipex.batch.plans import ServerPlan
 from comfyui_ipex.launcher.environment import Environment, TorchProbe
 from comfyui_ipex.launcher.errors import SetupError
-from comfyui_ipex.launcher.installation import Installation
+from comfyui_ipex.launcher.installation import PreparedHost
 from comfyui_ipex.xpu_runtime.hardware import Hardware
 
 
@@ -32,7 +32,7 @@ def two_makers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
             intel = self.folder.name.endswith("xpu")
             return TorchProbe("2.14", 0 if intel else 2, 1 if intel else 0)
 
-    class Set(Installation):
+    class Set(PreparedHost):
         base_folder = tmp_path
 
     def set_up(version: str, request: str, environ: Any) -> Any:

@@ -261,6 +261,17 @@ def test_a_child_has_its_owners_choice_of_folder_environment_and_file(tmp_path: 
     assert (tmp_path / "log").read_text() == f"{tmp_path} b ''\n"
 
 
+def test_signals_that_its_owner_ignores_or_blocks_reach_a_child() -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
+    try:
+        ignored = Child(python("import time; time.sleep(600)"))
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    assert ignored.stop() == -signal.SIGTERM
+
+
 def test_ctrl_c_in_a_terminal_does_not_reach_a_child() -> None:
     # A terminal signals the group in its foreground, which a process of another session is not in.
     said: list[str] = []

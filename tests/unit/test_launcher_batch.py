@@ -41,7 +41,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Env
     """What the launcher sets up; the program writes down its arguments."""
     made = Environment()
     tree = type("Tree", (), {"path": tmp_path / "tree"})()
-    installation: Any = type("Installation", (), {"environment": made, "tree": tree})()
+    installation: Any = type("PreparedHost", (), {"environment": made, "tree": tree})()
     monkeypatch.setattr(launch, "set_up", lambda version, request, environ: installation)
     (tmp_path / "program.py").write_text(PROGRAM)
     started = launch.run_program

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from comfyui_ipex.launcher.choice import decide
-from comfyui_ipex.launcher.cli import parser, requested_device
+from comfyui_ipex.launcher.cli import build_parser, requested_device
 from comfyui_ipex.launcher.environment import TorchProbe
 from comfyui_ipex.launcher.errors import SetupError
 from comfyui_ipex.launcher.server import ServerCommand
@@ -80,7 +80,7 @@ def test_a_forced_device_that_is_absent_is_an_error_with_a_remedy(
     ],
 )
 def test_arguments_that_ask_for_a_device(line: str, device: str) -> None:
-    assert requested_device(parser().parse_args(line.split())) == device
+    assert requested_device(build_parser().parse_args(line.split())) == device
 
 
 @pytest.mark.parametrize(
@@ -88,11 +88,13 @@ def test_arguments_that_ask_for_a_device(line: str, device: str) -> None:
 )
 def test_arguments_that_contradict_each_other_are_an_error(line: str) -> None:
     with pytest.raises(SetupError, match="at once"):
-        requested_device(parser().parse_args(line.split()))
+        requested_device(build_parser().parse_args(line.split()))
 
 
 def test_arguments_that_the_launcher_does_not_know_go_to_comfyui() -> None:
-    known, rest = parser().parse_known_args(["--lowvram", "--port", "9000", "--listen", "0.0.0.0"])
+    known, rest = build_parser().parse_known_args(
+        ["--lowvram", "--port", "9000", "--listen", "0.0.0.0"]
+    )
     assert known.port == 9000
     assert rest == ["--lowvram", "--listen", "0.0.0.0"]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from comfyui_ipex.xpu_runtime import report_data
+from comfyui_ipex.xpu_runtime import report
 from comfyui_ipex.xpu_runtime.optimizing import Wishes, state, trial
 from comfyui_ipex.xpu_runtime.optimizing.inputs import flat, rebuilt, without_patches
 from comfyui_ipex.xpu_runtime.optimizing.plan import Facts, plan
@@ -226,7 +226,7 @@ def test_the_report_of_this_process_tells_what_was_measured() -> None:
     tried = (Tried(FASTER, 0.01, 0.001, 2.0),)
     measured = Outcome((2, 4, 96, 64), torch.float16, 0.02, tried, FASTER)
     state.state_of(network).outcomes["one"] = measured
-    assert set(measured.lines) <= set(report_data._measured())
+    assert set(measured.lines) <= set(report._measured())
     del network
     gc.collect()
-    assert not set(measured.lines) & set(report_data._measured())
+    assert not set(measured.lines) & set(report._measured())

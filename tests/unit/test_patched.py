@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from comfyui_ipex.xpu_runtime import host, patched, runtime, server_hooks
 from comfyui_ipex.xpu_runtime.devices import CPU, Device
-from comfyui_ipex.xpu_runtime.host import patches
-from comfyui_ipex.xpu_runtime.priority import HostArguments, Primary
+from comfyui_ipex.xpu_runtime.host import HostArguments, patches
+from comfyui_ipex.xpu_runtime.priority import Primary
 from comfyui_ipex.xpu_runtime.seam import Seam
 from comfyui_ipex.xpu_runtime.seams import PATCHED, Circumstances, seams
 from comfyui_ipex.xpu_runtime.seams.memory import MemoryReader

@@ -12,7 +12,8 @@ import pytest
 from comfyui_ipex.xpu_runtime import host, import_hook, ipex, prestart, runtime, torch_build
 from comfyui_ipex.xpu_runtime.devices import CPU, Device, DeviceAbsentError
 from comfyui_ipex.xpu_runtime.hardware import Hardware
-from comfyui_ipex.xpu_runtime.priority import Forced, HostArguments
+from comfyui_ipex.xpu_runtime.host import HostArguments
+from comfyui_ipex.xpu_runtime.priority import Forced
 
 CPU_ONLY = (Device(CPU, "CPU"),)
 NVIDIA = (Device("cuda:0", "H100"), *CPU_ONLY)

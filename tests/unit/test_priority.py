@@ -2,10 +2,10 @@
 
 import pytest
 from comfyui_ipex.xpu_runtime.devices import Device, DeviceAbsentError
+from comfyui_ipex.xpu_runtime.host import HostArguments
 from comfyui_ipex.xpu_runtime.priority import (
     DeviceConflictError,
     Forced,
-    HostArguments,
     forced,
     primary,
 )

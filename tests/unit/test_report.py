@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from comfyui_ipex.xpu_runtime import host, report, report_data, report_devices
+from comfyui_ipex.xpu_runtime import host, report, report_devices
 from comfyui_ipex.xpu_runtime.devices import CPU, Device, discover
-from comfyui_ipex.xpu_runtime.priority import Forced, HostArguments, Primary
+from comfyui_ipex.xpu_runtime.host import HostArguments
+from comfyui_ipex.xpu_runtime.priority import Forced, Primary
 from comfyui_ipex.xpu_runtime.readable import Unreadable
-from comfyui_ipex.xpu_runtime.report_data import collect, without_paths
+from comfyui_ipex.xpu_runtime.report import collect, without_paths
 from comfyui_ipex.xpu_runtime.runtime import Runtime
 from comfyui_ipex.xpu_runtime.seam import Installation
 from comfyui_ipex.xpu_runtime.seams.memory import MemoryReader
@@ -255,5 +256,5 @@ def test_json_holds_the_same_facts() -> None:
 def test_texts_are_published_without_the_way_to_a_file(
     monkeypatch: pytest.MonkeyPatch, text: str, published: str
 ) -> None:
-    monkeypatch.setattr(report_data.Path, "home", lambda: Path("/home/ann.b"))
+    monkeypatch.setattr(report.Path, "home", lambda: Path("/home/ann.b"))
     assert without_paths(text) == published

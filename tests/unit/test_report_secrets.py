@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import report_contents
-from comfyui_ipex.xpu_runtime import host, report, report_data
+from comfyui_ipex.xpu_runtime import host, report
 from comfyui_ipex.xpu_runtime.devices import CPU, Device
 from comfyui_ipex.xpu_runtime.priority import Primary
-from comfyui_ipex.xpu_runtime.report_data import collect, without_paths
+from comfyui_ipex.xpu_runtime.report import collect, without_paths
 from comfyui_ipex.xpu_runtime.runtime import Runtime
 from comfyui_ipex.xpu_runtime.seams.memory import MemoryReader
 
@@ -59,7 +59,7 @@ def found(monkeypatch: pytest.MonkeyPatch, why: str, environ: dict[str, str]) ->
 
     for name in ("version", "arguments", "primary_device", "loaded_models", "changed_arguments"):
         monkeypatch.setattr(host, name, spoilt)
-    monkeypatch.setattr(report_data.Path, "home", lambda: Path(f"/home/{SECRET}"))
+    monkeypatch.setattr(report.Path, "home", lambda: Path(f"/home/{SECRET}"))
     running = Runtime((Device(CPU, "CPU"),), Primary(CPU, None, None), MemoryReader(), None)
     return collect(running, environ)
 

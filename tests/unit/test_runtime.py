@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from comfyui_ipex.xpu_runtime import host, runtime
 from comfyui_ipex.xpu_runtime.devices import CPU, Device
-from comfyui_ipex.xpu_runtime.priority import HostArguments
+from comfyui_ipex.xpu_runtime.host import HostArguments
 from comfyui_ipex.xpu_runtime.seam import SeamState, SeamStatus
 
 
@@ -33,7 +33,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Makes this process one that has not begun, with these devices and arguments."""
 
     def prepare(found: tuple[Device, ...], arguments: HostArguments | None = None) -> None:
-        monkeypatch.setattr(runtime, "_running", None)
+        monkeypatch.setattr(runtime, "_current", None)
         monkeypatch.setattr(runtime.devices, "discover", lambda: found)
         monkeypatch.setattr(host, "arguments", lambda: arguments or HostArguments())
         monkeypatch.setattr(host, "runs_on_gpu", lambda: arguments is None)
@@ -81,7 +81,7 @@ def test_the_device_is_decided_once_a_process(machine: Callable[..., None]) -> N
     machine(CPU_ONLY)
     begun = runtime.begin({})
     assert runtime.begin({"COMFYUI_IPEX_DEVICE": "xpu"}) is begun
-    assert runtime.running() is begun
+    assert runtime.current() is begun
 
 
 def test_the_first_line_names_every_intel_gpu_or_says_that_there_is_none() -> None:

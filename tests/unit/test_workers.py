@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from comfyui_ipex.launcher.cli import parser
+from comfyui_ipex.launcher.cli import build_parser
 from comfyui_ipex.launcher.environment import RAY
 from comfyui_ipex.launcher.hosts import HostTree
 from comfyui_ipex.launcher.installation import worker_setting
@@ -251,7 +251,7 @@ def test_ray_is_asked_for_in_one_version_everywhere() -> None:
 
 
 def test_the_launcher_knows_worker_and_leaves_a_named_interpreter_alone() -> None:
-    assert parser().parse_args(["--worker", "xpu"]).worker == "xpu"
+    assert build_parser().parse_args(["--worker", "xpu"]).worker == "xpu"
     tree = HostTree(Path("/nowhere"), "0.3.47", "0.3.47", "", False)
     assert worker_setting(tree, "", {}) == ""
     assert worker_setting(tree, "", {"COMFYUI_IPEX_WORKERS": "xpu:python"}) == "xpu:python"

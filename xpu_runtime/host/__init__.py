@@ -4,6 +4,7 @@ Every other module imports, and is tested, without a ComfyUI tree.
 """
 
 from .command_line import (
+    HostArguments,
     arguments,
     changed_arguments,
     forces_fp32,
@@ -99,6 +100,7 @@ from .sampling import (
 )
 
 __all__ = [
+    "HostArguments",
     "LoadedModel",
     "NoExampleError",
     "StepCall",

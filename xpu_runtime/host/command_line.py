@@ -1,11 +1,18 @@
 """What the user asked the host for, on its command line."""
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
-from ..priority import HostArguments
 
-if TYPE_CHECKING:
-    pass
+@dataclass(frozen=True)
+class HostArguments:
+    """Those of the host's own command-line arguments that choose a device."""
+
+    cpu: bool = False
+    directml: bool = False
+    force_intel_xpu: bool = False
+    """--force-intel-xpu, which only a patched host knows."""
+    default_device: int | None = None
 
 
 def arguments() -> HostArguments:

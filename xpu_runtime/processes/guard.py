@@ -179,6 +179,10 @@ class Guard:
         self._status: int | None = None
         self._empty = threading.Event()
         """Set when no child is left."""
+        if sys.platform != "win32":
+            # An owner's choices that this process and the program must not inherit.
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
         signal.signal(signal.SIGINT, lambda *_: None)  # ignored, the program would ignore it too
         # A guard around this one tells it to end at once, and to clean up.
         signal.signal(signal.SIGTERM, lambda *_: self._events.put(KILL))

@@ -99,7 +99,7 @@ class Serving:
 
     def report(self) -> Any:
         """This process's own report."""
-        from ..report_data import collect
+        from ..report import collect
 
         return packed(collect(self._runtime)).plain
 

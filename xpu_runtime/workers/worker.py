@@ -126,7 +126,7 @@ class Worker:
         cluster.running().wait([sent.reference], timeout=STOP_SECONDS)
 
     def report(self) -> Any:
-        """The worker's own `report_data.Report`, also while a call runs in it.
+        """The worker's own `report.SystemReport`, also while a call runs in it.
 
         Raises `RuntimeError` if it does not run or does not answer.
         """

@@ -28,7 +28,7 @@ PACKAGE = NODE.__module__.rpartition(".nodes.")[0]
 
 MODELS, RUNNING, WISHES, REPORT = (
     importlib.import_module(f"{PACKAGE}.xpu_runtime.{name}")
-    for name in ("optimizing.model", "optimizing.running", "optimizing.wishes", "report_data")
+    for name in ("optimizing.model", "optimizing.running", "optimizing.wishes", "report")
 )
 
 # As in a server: weights that are made outside are other tensors to torch's compiler.
