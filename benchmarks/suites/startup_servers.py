@@ -135,7 +135,7 @@ def start_seconds(kind: Kind, settings: CaseSettings) -> float:
 
 
 @functools.cache
-def running(kind: Kind, settings: CaseSettings) -> Server:
+def running_server(kind: Kind, settings: CaseSettings) -> Server:
     """The server of a kind that answers prompts."""
     server = DOWN.enter_context(started(kind, settings))
     server.wait_ready()
@@ -154,7 +154,7 @@ def checkpoint(family: Family, tree: Path) -> Path:
 
 def answer_seconds(kind: Kind, settings: CaseSettings, family: Family) -> float:
     """How long a server takes for a prompt, by its own clock, with a seed that it has not seen."""
-    server = running(kind, settings)
+    server = running_server(kind, settings)
     if settings.tree is None or server.command.base is None:
         raise ValueError("This suite needs ComfyUI: name its folder with --tree.")
     path = checkpoint(family, settings.tree)
