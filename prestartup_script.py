@@ -1,4 +1,4 @@
-"""ComfyUI runs this alone, before it imports torch. See docs/architecture.md, "Loading"."""
+"""ComfyUI runs this alone, before it imports torch. See docs/architecture.md, "A device"."""
 
 import importlib
 import os

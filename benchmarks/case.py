@@ -19,7 +19,7 @@ NO_DTYPE = ("-",)
 
 
 @dataclass(frozen=True)
-class Place:
+class CaseSettings:
     """Where and how cases run."""
 
     device: "torch.device"
@@ -35,8 +35,6 @@ class Place:
 
 @dataclass(frozen=True)
 class Side:
-    """One thing that is timed."""
-
     name: str
     call: Callable[[], Any]
     self_timed: bool = False
@@ -53,7 +51,7 @@ class Trial:
     flops: float | str | None = None
     """Floating point operations of one call of `ours`, or COUNTED."""
     computes_in: str = ""
-    """The number format whose limit counts, where that is not the place's."""
+    """The number format whose limit counts, where that is not the settings'."""
     moved: float | None = None
     """Bytes that one call has to read and write at least."""
     crossed: float | None = None
@@ -72,12 +70,10 @@ class Trial:
 
 @dataclass(frozen=True)
 class Case:
-    """One line of a table."""
-
     name: str
     measures: str
     """One plain sentence."""
-    make: Callable[[Place], Trial]
+    make: Callable[[CaseSettings], Trial]
     dtypes: tuple[str, ...] = GPU_DTYPE
     quick: bool = False
     """Whether `--quick` runs it."""
@@ -91,9 +87,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Suite:
-    """Cases that belong together."""
-
+class BenchmarkSuite:
     name: str
     title: str
     module: str

@@ -27,7 +27,6 @@ docs/benchmarks.md says what the figures mean and which file to send."""
 
 
 def parser() -> argparse.ArgumentParser:
-    """The arguments of a run."""
     made = argparse.ArgumentParser(
         prog="ipex-benchmarks",
         description=DESCRIPTION,
@@ -100,7 +99,7 @@ def main(arguments: Sequence[str]) -> int:
         return 130  # before anything was measured
 
 
-def run(arguments: Sequence[str]) -> int:
+def measure(arguments: Sequence[str]) -> int:
     """Measure. On Ctrl+C the files hold what was measured until then, and say so."""
     options = parser().parse_args(arguments)
     plan = plan_of(options)
@@ -158,8 +157,7 @@ def _without_paths(arguments: Sequence[str]) -> list[str]:
     return kept
 
 
-def run_compare(arguments: Sequence[str]) -> int:
-    """Compare two files."""
+def compare_records(arguments: Sequence[str]) -> int:
     made = argparse.ArgumentParser(prog="ipex-benchmarks compare")
     made.add_argument("before", type=Path, metavar="A.json")
     made.add_argument("after", type=Path, metavar="B.json")
@@ -172,7 +170,7 @@ def run_compare(arguments: Sequence[str]) -> int:
     return 0
 
 
-def run_report(arguments: Sequence[str]) -> int:
+def write_reports(arguments: Sequence[str]) -> int:
     """Write the Markdown and the page of a file again."""
     made = argparse.ArgumentParser(prog="ipex-benchmarks report")
     made.add_argument("file", type=Path, metavar="A.json")
@@ -182,8 +180,7 @@ def run_report(arguments: Sequence[str]) -> int:
     return 0
 
 
-def run_list(arguments: Sequence[str]) -> int:
-    """Write all suites and cases."""
+def list_suites(arguments: Sequence[str]) -> int:
     argparse.ArgumentParser(prog="ipex-benchmarks list").parse_args(arguments)
     for suite in table.SUITES:
         say(f"{suite.name}: {suite.title}")
@@ -192,4 +189,4 @@ def run_list(arguments: Sequence[str]) -> int:
     return 0
 
 
-TASKS = {"run": run, "compare": run_compare, "report": run_report, "list": run_list}
+TASKS = {"run": measure, "compare": compare_records, "report": write_reports, "list": list_suites}

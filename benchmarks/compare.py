@@ -7,7 +7,7 @@ from typing import Any
 from . import words
 from .intervals import Interval, between_passes
 from .record import Record
-from .result import Result, Timing
+from .result import CaseResult, Timing
 
 FLOOR = 0.05
 """Smaller differences are noise whatever the intervals say: a change that one does not notice."""
@@ -26,8 +26,8 @@ _SAME = ("name", "driver", "torch", "extension", "host", "python", "threads", "q
 class Change:
     """One case in both records."""
 
-    before: Result
-    after: Result
+    before: CaseResult
+    after: CaseResult
     speed: Interval
     """Time before over time after: above 1, the second record is faster."""
     verdict: str
@@ -99,7 +99,7 @@ def _all(record: Record, name: str) -> list[str]:
 
 def only_in_one(before: Record, after: Record) -> list[str]:
     """Cases with times in one record alone."""
-    timed: list[dict[Any, Result]] = [
+    timed: list[dict[Any, CaseResult]] = [
         {result.key: result for result in record.results if result.seconds is not None}
         for record in (before, after)
     ]

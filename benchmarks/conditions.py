@@ -5,12 +5,18 @@ import platform
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..xpu_runtime import VERSION
 from ..xpu_runtime.readable import Unreadable, readable
 from ..xpu_runtime.report import without_paths
-from . import emulation
+from .meter import is_emulated
+
+if TYPE_CHECKING:
+    import torch
+
+_Answer = TypeVar("_Answer")
 
 _NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
@@ -26,37 +32,37 @@ DECIDING = ("OMP_NUM_THREADS", "NVIDIA_TF32_OVERRIDE", "PYTORCH_ALLOC_CONF")
 """Environment variables that decide speed. Their values are numbers, or name no files."""
 
 
-def told(read: Callable[[], Any]) -> Any:
+def value_or_none(read: Callable[[], _Answer]) -> _Answer | None:
     """What `read()` answers; None where it cannot be told."""
     answer = readable(read)
     return None if isinstance(answer, Unreadable) else answer
 
 
-def of_process(device: Any, host: str | None, quick: bool) -> dict[str, Any]:
+def of_process(device: "torch.device", host: str | None, quick: bool) -> dict[str, Any]:
     """What stays the same in a bench process. `host` is ComfyUI's version if it is imported."""
     import torch
 
     return {
         "device": str(device),
         "name": without_paths(device_name(device)),
-        "emulated": emulation.is_emulated(device),
-        "memory_bytes": told(lambda: _memory(device)),
-        "driver": told(lambda: driver(device)),
+        "emulated": is_emulated(device),
+        "memory_bytes": value_or_none(lambda: _memory(device)),
+        "driver": value_or_none(lambda: driver(device)),
         "torch": str(torch.__version__),
         "extension": VERSION,
         "host": host,
         "python": platform.python_version(),
         "system": platform.platform(terse=True),
-        "cpu": told(cpu_name) or platform.machine(),
+        "cpu": value_or_none(cpu_name) or platform.machine(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "tf32": told(lambda: bool(torch.backends.cuda.matmul.allow_tf32)),
+        "tf32": value_or_none(lambda: bool(torch.backends.cuda.matmul.allow_tf32)),
         "quick": quick,
         "environment": {name: os.environ[name] for name in DECIDING if name in os.environ},
     }
 
 
-def load(device: Any) -> dict[str, Any]:
+def load(device: "torch.device") -> dict[str, Any]:
     """What changes: other load on the machine and the card, clocks and power where torch tells."""
     import psutil
 
@@ -68,16 +74,16 @@ def load(device: Any) -> dict[str, Any]:
     if device.type == "cpu":
         return found
     backend = _backend(device)
-    found["used_by_others_bytes"] = told(lambda: _used_by_others(backend, device))
+    found["used_by_others_bytes"] = value_or_none(lambda: _used_by_others(backend, device))
     for name, function in _TELEMETRY.items():
-        found[name] = told(lambda f=function: int(getattr(backend, f)(device)))
+        found[name] = value_or_none(lambda f=function: int(getattr(backend, f)(device)))
     return found
 
 
-def device_name(device: Any) -> str:
+def device_name(device: "torch.device") -> str:
     """The name that the driver gives a card, or the CPU's."""
     if device.type == "cpu":
-        return str(told(cpu_name) or platform.machine())
+        return str(value_or_none(cpu_name) or platform.machine())
     return str(_backend(device).get_device_properties(device).name)
 
 
@@ -90,7 +96,7 @@ def cpu_name() -> str:
     return found[1].strip()
 
 
-def driver(device: Any) -> str:
+def driver(device: "torch.device") -> str:
     """The driver's version. Raises `OSError` or `AttributeError` where nobody tells it."""
     if device.type == "cpu":
         return ""
@@ -101,13 +107,14 @@ def driver(device: Any) -> str:
     return found[0] if found else first
 
 
-def _backend(device: Any) -> Any:
+def _backend(device: "torch.device") -> ModuleType:
     import torch
 
-    return getattr(torch, device.type)
+    backend: ModuleType = getattr(torch, device.type)
+    return backend
 
 
-def _memory(device: Any) -> int:
+def _memory(device: "torch.device") -> int:
     if device.type == "cpu":
         import psutil
 
@@ -115,6 +122,6 @@ def _memory(device: Any) -> int:
     return int(_backend(device).get_device_properties(device).total_memory)
 
 
-def _used_by_others(backend: Any, device: Any) -> int:
+def _used_by_others(backend: ModuleType, device: "torch.device") -> int:
     free, total = backend.mem_get_info(device)
     return int(total - free - backend.memory_reserved(device))

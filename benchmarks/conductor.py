@@ -12,11 +12,11 @@ from typing import Any, Protocol
 from ..launcher.folders import child_environment
 from ..xpu_runtime.report import without_paths
 from .bench_process import BenchProcess, Interruption
-from .case import Suite
+from .case import BenchmarkSuite
 from .hosting import REPOSITORY
 from .measuring import BenchRequest
 from .record import Record, now
-from .result import FAILED, Result, from_json
+from .result import FAILED, CaseResult, from_json
 
 PROGRAM = REPOSITORY / "ipex_benchmarks.py"
 
@@ -37,7 +37,7 @@ class Show(Protocol):
     def begins(self, what: Sequence[str]) -> None:
         """A case (suite, case, device, dtype) is being measured."""
 
-    def found(self, result: Result) -> None:
+    def found(self, result: CaseResult) -> None:
         """A result stands, or stands anew."""
 
 
@@ -45,7 +45,7 @@ class Show(Protocol):
 class BenchPlan:
     """What is to be measured."""
 
-    suites: Sequence[Suite]
+    suites: Sequence[BenchmarkSuite]
     devices: Sequence[str]
     dtypes: tuple[str, ...] = ()
     cases: tuple[str, ...] = ()
@@ -169,7 +169,7 @@ class Conductor:
         """The case that had begun is a result that says what happened."""
         suite, case, device, dtype = self.beginning
         told = without_paths(why)
-        result = Result(suite, case, device, dtype, "", "", FAILED, told)
+        result = CaseResult(suite, case, device, dtype, "", "", FAILED, told)
         self.show.found(self.record.add(result))
         self.record.save(self.path)
 

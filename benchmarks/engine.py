@@ -1,46 +1,53 @@
-"""Runs one case on one device: correctness, memory, time, work."""
+"""One case on one device: correctness, memory, time, work; and all quick cases for the node."""
 
 import gc
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..xpu_runtime.errors import is_out_of_memory
 from ..xpu_runtime.readable import ERRORS, Unreadable, readable
 from ..xpu_runtime.report import without_paths
-from . import emulation
-from .case import COUNTED, Case, Place, Trial
-from .meter import Meter
+from . import conditions, report, table
+from .case import COUNTED, Case, CaseSettings, Trial
+from .meter import QUICK, Meter, count_on_emulated_card, is_emulated
 from .peaks import BYTES, FLOPS, Peaks
+from .record import Record
 from .result import (
     FAILED,
     MEASURED,
     OUT_OF_MEMORY,
     REFUSED,
+    CaseResult,
     Rate,
-    Result,
     Timing,
     Versus,
     ended,
     shortened,
 )
 
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
 _Part = TypeVar("_Part")
 
 WHY_REFUSED = "The XPU is emulated on the CPU: its times say nothing about any card."
 
 
-def run(suite: str, case: Case, place: Place, meter: Meter, peaks: Peaks) -> Result:
+def measure_case(
+    suite: str, case: Case, settings: CaseSettings, meter: Meter, peaks: Peaks
+) -> CaseResult:
     """Measure a case; what goes wrong in it becomes the result's status and reason."""
     import torch
 
-    where = (suite, case, str(place.device), place.dtype)
+    where = (suite, case, str(settings.device), settings.dtype)
     began = time.perf_counter()
     try:
         with torch.inference_mode():
-            found = _measured(suite, case, place, meter, peaks)
+            found = _measured(suite, case, settings, meter, peaks)
         return replace(found, took_s=shortened(time.perf_counter() - began))
     except ERRORS as error:
         told = without_paths((str(error).splitlines() or [""])[0])
@@ -53,36 +60,38 @@ def run(suite: str, case: Case, place: Place, meter: Meter, peaks: Peaks) -> Res
             meter.backend.empty_cache()
 
 
-def _measured(suite: str, case: Case, place: Place, meter: Meter, peaks: Peaks) -> Result:
-    trial = case.make(place)
+def _measured(
+    suite: str, case: Case, settings: CaseSettings, meter: Meter, peaks: Peaks
+) -> CaseResult:
+    trial = case.make(settings)
     peak, outcome = (None, None)
     if not trial.ours.self_timed:
         trial.ours.call()  # what a first call prepares is not the case's memory
         peak, outcome = meter.peak(trial.ours.call)
     lacks: list[str] = []
-    error = told(lambda: error_of(trial, outcome), "error", lacks)
+    error = read_or_note(lambda: error_of(trial, outcome), "error", lacks)
     outcome = None
     flops = counted_flops(trial)
     counts: dict[str, Any] = {}
-    if place.emulated:
-        counts |= emulation.counted(place.device, trial.ours.call)
-    seconds, against = (None, None) if place.emulated else timed(trial, meter)
+    if settings.emulated:
+        counts |= count_on_emulated_card(settings.device, trial.ours.call)
+    seconds, against = (None, None) if settings.emulated else timed(trial, meter)
     rates = []
     if seconds is not None:
-        rates = rates_of(trial, flops, seconds.median, trial.computes_in or place.dtype, peaks)
+        rates = rates_of(trial, flops, seconds.median, trial.computes_in or settings.dtype, peaks)
     if trial.facts is not None:
-        counts |= told(trial.facts, "figures", lacks) or {}
+        counts |= read_or_note(trial.facts, "figures", lacks) or {}
     if flops:
         counts["flop"] = flops
-    return Result(
+    return CaseResult(
         suite=suite,
         case=case.name,
-        device=str(place.device),
-        dtype=place.dtype,
+        device=str(settings.device),
+        dtype=settings.dtype,
         measures=case.measures,
         ours=trial.ours.name,
-        status=REFUSED if place.emulated else MEASURED,
-        why="; ".join([*([WHY_REFUSED] if place.emulated else []), *lacks]),
+        status=REFUSED if settings.emulated else MEASURED,
+        why="; ".join([*([WHY_REFUSED] if settings.emulated else []), *lacks]),
         seconds=seconds,
         against=against,
         rates=rates,
@@ -95,7 +104,7 @@ def _measured(suite: str, case: Case, place: Place, meter: Meter, peaks: Peaks) 
     )
 
 
-def told(read: Callable[[], _Part], what: str, lacks: list[str]) -> _Part | None:
+def read_or_note(read: Callable[[], _Part], what: str, lacks: list[str]) -> _Part | None:
     """What `read()` answers; None where it fails: `lacks` is told why, and the rest counts."""
     found = readable(read)
     if isinstance(found, Unreadable):
@@ -118,16 +127,17 @@ def timed(trial: Trial, meter: Meter) -> tuple[Timing, Versus | None]:
     return Timing.of(ours), Versus(trial.against.name, Timing.of(theirs), ratio, peak)
 
 
-def error_of(trial: Trial, outcome: Any) -> float | None:
+def error_of(trial: Trial, outcome: object) -> float | None:
     """How far the outcome is from the same in higher precision; None where that is not known."""
     if trial.expected is None:
         return None
     got = outcome if trial.outcome is None else trial.outcome()
-    found = (trial.differ or relative_error)(got, trial.expected())
+    differ: Callable[[Any, Any], float] = trial.differ or relative_error
+    found = differ(got, trial.expected())
     return shortened(found) if math.isfinite(found) else None
 
 
-def relative_error(got: Any, expected: Any) -> float:
+def relative_error(got: "Tensor", expected: "Tensor") -> float:
     """The norm of the difference over the norm of what was expected, computed in fp64 on the CPU.
 
     Not on the device: Intel's Arc A series has no fp64.
@@ -171,3 +181,36 @@ def rates_of(
     if trial.crossed is not None:
         rates.append(Rate(shortened(trial.crossed / seconds), BYTES))
     return rates
+
+
+def quick_cases() -> list[tuple[str, Case]]:
+    """The cases of a short run, each with its suite's name."""
+    rows = [row for row in table.SUITES if row.short]
+    return [(row.name, case) for row in rows for case in table.cases_of(row) if case.quick]
+
+
+def measure_quick_cases(
+    cases: Sequence[tuple[str, Case]],
+    device: "torch.device",
+    dtypes: Sequence[str],
+    step: Callable[[int], None],
+) -> str:
+    """Measure `cases` on `device`; the conditions and a Markdown table.
+
+    `step` is told how many cases are done, and may raise to end the run.
+    """
+    meter = Meter(device, QUICK)
+    record = Record("the node IpexBenchmark", quick=True, passes=1)
+    record.add_conditions("short", conditions.of_process(device, None, quick=True))
+    record.loads.append(conditions.load(device))
+    peaks = Peaks(meter, conditions.device_name(device), quick=True)
+    emulated = is_emulated(device)
+    cpu = device.type == "cpu" or emulated
+    for done, (suite, case) in enumerate(cases):
+        step(done)
+        for dtype in table.dtypes_of(case, dtypes, cpu):
+            settings = CaseSettings(device, dtype, quick=True, emulated=emulated)
+            record.add(measure_case(suite, case, settings, meter, peaks))
+    step(len(cases))
+    record.complete = True
+    return "\n".join([*(line for line in report.about(record) if line), "", report.table(record)])

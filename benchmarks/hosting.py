@@ -5,7 +5,10 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -34,7 +37,7 @@ def version(tree: Path) -> str:
     return found[1] if found else ""
 
 
-def start_host(tree: Path, device: Any) -> None:
+def start_host(tree: Path, device: "torch.device") -> None:
     """Import ComfyUI's model management on `device`, with this extension's changes in it."""
     import torch
 

@@ -15,11 +15,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from . import conditions, emulation, engine, hosting, table
-from .case import Case, Place
-from .meter import CAREFUL, QUICK, Meter
+from . import conditions, engine, hosting, table
+from .case import Case, CaseSettings
+from .meter import CAREFUL, QUICK, Meter, is_emulated
 from .peaks import Peaks
-from .result import REFUSED, Result, as_json
+from .result import REFUSED, CaseResult, as_json
 
 SWEEP_STEP_S = 5.0
 """A sweep ends with the first batch that takes longer, a tenth of it with --quick."""
@@ -92,19 +92,19 @@ def measure(request: BenchRequest, tell: Tell) -> None:
     host = None if tree is None else hosting.version(tree)
     tell({"conditions": conditions.of_process(device, host, request.quick)})
     tell({"load": conditions.load(device)})
-    emulated = emulation.is_emulated(device)
+    emulated = is_emulated(device)
     cpu = device.type == "cpu" or emulated
     cases = table.chosen(table.cases_of(row), request.quick, request.cases, cpu)
     peaks = Peaks(meter, conditions.device_name(device), request.quick)
     todo = [(case, dtype) for case in cases for dtype in table.dtypes_of(case, request.dtypes, cpu)]
     over: set[tuple[str, str]] = set()
     for case, dtype in remaining(todo, request.after, over):
-        place = Place(device, dtype, request.quick, tree, emulated)
+        settings = CaseSettings(device, dtype, request.quick, tree, emulated)
         if (case.sweep, dtype) in over:
             continue
         tell({"begin": [request.suite, case.name, request.device, dtype]})
         pace = meter.pace.hurried() if case.batch > 1 else meter.pace
-        result = engine.run(request.suite, case, place, Meter(device, pace), peaks)
+        result = engine.measure_case(request.suite, case, settings, Meter(device, pace), peaks)
         tell({"result": as_json(result)})
         if case.sweep and sweep_is_over(result, request.quick):
             over.add((case.sweep, dtype))
@@ -126,7 +126,7 @@ def remaining(
     return todo[place + 1 :]
 
 
-def sweep_is_over(result: Result, quick: bool) -> bool:
+def sweep_is_over(result: CaseResult, quick: bool) -> bool:
     """Whether no larger batch is to be tried: memory has ended, or a call took too long."""
     if result.seconds is None:
         return result.status != REFUSED

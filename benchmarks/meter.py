@@ -1,15 +1,21 @@
-"""Time and memory of calls on one device."""
+"""Time and memory of calls on one device, and what only an emulated XPU can count."""
 
 import ctypes
+import importlib
 import time
 import timeit
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .case import Side
 from .intervals import interval, steady
+
+if TYPE_CHECKING:
+    import torch
+
+EMULATOR = "xpu_emulator"
 
 _FORGET_PEAK = "5"  # for /proc/self/clear_refs
 
@@ -42,7 +48,7 @@ QUICK = Pace(round_s=0.01, least_samples=6, limit_s=1.0, warm_s=0.5)
 class Meter:
     """Times calls and measures the memory that they take."""
 
-    def __init__(self, device: Any, pace: Pace = CAREFUL) -> None:
+    def __init__(self, device: "torch.device", pace: Pace = CAREFUL) -> None:
         import torch
 
         self.backend = None if device.type == "cpu" else getattr(torch, device.type)
@@ -50,7 +56,6 @@ class Meter:
         self.pace = pace
 
     def synchronize(self) -> None:
-        """Wait for the device."""
         if self.backend is not None:
             self.backend.synchronize(self.device)
 
@@ -148,3 +153,33 @@ def _status(field: str) -> int:
         if line.startswith(field + ":"):
             return int(line.split()[1]) * 1024
     raise KeyError(field)
+
+
+def is_emulated(device: "torch.device") -> bool:
+    """Whether `device` is a card of `tests/xpu_emulator`.
+
+    Its properties say so: they are no object of torch's own, but one of the emulator's.
+    """
+    import torch
+
+    if device.type != "xpu":
+        return False
+    kind = type(torch.xpu.get_device_properties(device))
+    return kind.__module__.partition(".")[0] == EMULATOR
+
+
+def count_on_emulated_card(device: "torch.device", call: Callable[[], Any]) -> dict[str, int]:
+    """What one call did on an emulated card: kernels, allocations, copies by direction."""
+    control = importlib.import_module(EMULATOR).current().devices[device.index or 0]
+    before = _flat(control.counters())
+    call()
+    after = _flat(control.counters())
+    return {name: after[name] - before[name] for name in after}
+
+
+def _flat(counters: dict[str, Any]) -> dict[str, int]:
+    flat: dict[str, int] = {}
+    for name, value in counters.items():
+        parts = value.items() if isinstance(value, dict) else [("", value)]
+        flat.update({f"{name} {part}".strip(): int(number) for part, number in parts})
+    return flat

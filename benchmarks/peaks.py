@@ -22,8 +22,6 @@ BYTES = "B/s"
 
 @dataclass(frozen=True)
 class Peak:
-    """A limit of a device."""
-
     value: float
     source: str
 

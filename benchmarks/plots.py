@@ -4,12 +4,16 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from . import words
 from .intervals import CONFIDENCE
 from .record import Record
-from .result import Result
+from .result import CaseResult
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # From the palette of Okabe and Ito, which colour-blind people can tell apart.
 OURS, THEIRS, GREY = "#0072b2", "#d55e00", "#5b6770"
@@ -21,8 +25,6 @@ _WIDTH = 9.5
 
 @dataclass(frozen=True)
 class Plot:
-    """A picture and what it shows."""
-
     title: str
     caption: str
     svg: str
@@ -43,7 +45,7 @@ def all_of(record: Record) -> list[Plot]:
     return made
 
 
-def _figure(height: float, columns: int = 1) -> tuple[Any, Any]:
+def _figure(height: float, columns: int = 1) -> "tuple[Figure, Sequence[Axes]]":
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(_WIDTH, height), layout="constrained")
@@ -54,7 +56,7 @@ def _figure(height: float, columns: int = 1) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _svg(figure: Any) -> str:
+def _svg(figure: "Figure") -> str:
     import matplotlib
 
     buffer = io.StringIO()
@@ -65,7 +67,7 @@ def _svg(figure: Any) -> str:
     return text[text.index("<svg") :]
 
 
-def _labels(results: Sequence[Result]) -> list[str]:
+def _labels(results: Sequence[CaseResult]) -> list[str]:
     devices = {result.device for result in results}
     return [
         " ".join(
@@ -81,13 +83,13 @@ def _labels(results: Sequence[Result]) -> list[str]:
     ]
 
 
-def _rows(axes: Any, labels: Sequence[str]) -> None:
+def _rows(axes: "Axes", labels: Sequence[str]) -> None:
     axes.set_yticks(range(len(labels)), labels, fontsize=8.5)
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
 
 
-def ratios(suite: str, results: Sequence[Result]) -> Plot:
+def ratios(suite: str, results: Sequence[CaseResult]) -> Plot:
     """A point with its interval for each comparison."""
     figure, (axes,) = _figure(1.0 + _ROW * len(results))
     for row, result in enumerate(results):
@@ -125,7 +127,7 @@ def _plain(value: float, _position: int | None = None) -> str:
     return f"{value:g}" if mantissa in "125" else ""
 
 
-def shares(suite: str, results: Sequence[Result]) -> Plot:
+def shares(suite: str, results: Sequence[CaseResult]) -> Plot:
     """A bar a case: the limit, arithmetic or memory, that it is nearer to."""
     bars = [
         (label, max(told, key=lambda rate: rate.share or 0.0))
@@ -158,7 +160,7 @@ def shares(suite: str, results: Sequence[Result]) -> Plot:
     return Plot(f"{suite}: share of the device's limit", caption, _svg(figure))
 
 
-def sweeps(device: str, results: Sequence[Result]) -> Plot:
+def sweeps(device: str, results: Sequence[CaseResult]) -> Plot:
     """Pictures a second and memory over the batch."""
     figure, (speed, memory) = _figure(3.8, columns=2)
     groups = dict.fromkeys((result.sweep, result.dtype) for result in results)

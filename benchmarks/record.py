@@ -11,7 +11,7 @@ from typing import Any
 
 from ..xpu_runtime import VERSION
 from .intervals import CONFIDENCE, TARGET
-from .result import Result, as_json, from_json, merged
+from .result import CaseResult, as_json, from_json, merged
 
 FORMAT = 1
 
@@ -39,9 +39,9 @@ class Record:
     complete: bool = False
     conditions: list[dict[str, Any]] = field(default_factory=list)
     loads: list[dict[str, Any]] = field(default_factory=list)
-    results: list[Result] = field(default_factory=list)
+    results: list[CaseResult] = field(default_factory=list)
 
-    def add(self, result: Result) -> Result:
+    def add(self, result: CaseResult) -> CaseResult:
         """Take up a result, together with what an earlier pass gave; returns what stands now."""
         for index, known in enumerate(self.results):
             if known.key == result.key:
@@ -59,7 +59,6 @@ class Record:
         self.conditions.append({**found, "suites": [suite]})
 
     def document(self) -> dict[str, Any]:
-        """As it stands in a file."""
         return {
             "format": FORMAT,
             "program": {"name": "comfyui-ipex", "version": VERSION},
@@ -96,7 +95,7 @@ def write_at_once(path: Path, text: str) -> None:
         os.chmod(draft, 0o644)
         os.replace(draft, path)
     except BaseException:
-        # An interrupt may come just after the draft took its place.
+        # An interrupt may come just after the draft took its settings.
         Path(draft).unlink(missing_ok=True)
         raise
 

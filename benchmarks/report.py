@@ -63,7 +63,6 @@ def about(record: Record) -> list[str]:
 
 
 def markdown(record: Record) -> str:
-    """The whole record as Markdown."""
     lines = ["# ipex-benchmarks", "", f"`{record.command}`", ""]
     lines += [f"- {line}" for line in about(record) if line]
     lines += ["", READING, "", table(record)]

@@ -37,12 +37,10 @@ class Timing:
 
     @property
     def interval(self) -> Interval:
-        """Median and range."""
         return Interval(self.median, self.low, self.high, self.confidence)
 
     @staticmethod
     def of(samples: Sequence[float]) -> "Timing":
-        """What `samples` say."""
         found = interval(samples)
         return Timing.within(found, samples, [found.median])
 
@@ -78,7 +76,7 @@ class Rate:
 
 
 @dataclass(frozen=True)
-class Result:
+class CaseResult:
     """One case in one number format on one device."""
 
     suite: str
@@ -108,15 +106,14 @@ class Result:
         return self.suite, self.case, self.device, self.dtype
 
 
-def ended(suite: str, case: Case, device: str, dtype: str, status: str, why: str) -> Result:
-    """A result without figures."""
-    return Result(
+def ended(suite: str, case: Case, device: str, dtype: str, status: str, why: str) -> CaseResult:
+    return CaseResult(
         suite, case.name, device, dtype, case.measures, "", status, why, sweep=case.sweep,
         batch=case.batch, error_unit=case.error_unit,
     )  # fmt: skip
 
 
-def as_json(result: Result) -> dict[str, Any]:
+def as_json(result: CaseResult) -> dict[str, Any]:
     """The result as it stands in a file."""
     return asdict(result)
 
@@ -125,7 +122,7 @@ def _timing(data: Mapping[str, Any] | None) -> Timing | None:
     return None if data is None else Timing(**data)
 
 
-def from_json(data: Mapping[str, Any]) -> Result:
+def from_json(data: Mapping[str, Any]) -> CaseResult:
     """The result that stands in a file. Raises `TypeError` if that has other fields."""
     parts = dict(data)
     parts["seconds"] = _timing(data["seconds"])
@@ -134,7 +131,7 @@ def from_json(data: Mapping[str, Any]) -> Result:
         versus = dict(data["against"])
         versus["seconds"], versus["ratio"] = Timing(**versus["seconds"]), Timing(**versus["ratio"])
         parts["against"] = Versus(**versus)
-    return Result(**parts)
+    return CaseResult(**parts)
 
 
 def _both(first: Timing, second: Timing) -> Timing:
@@ -143,7 +140,7 @@ def _both(first: Timing, second: Timing) -> Timing:
     return Timing.within(found, samples, [*first.passes, *second.passes])
 
 
-def merged(first: Result, second: Result) -> Result:
+def merged(first: CaseResult, second: CaseResult) -> CaseResult:
     """Two passes of one case as one result.
 
     Rates and peaks are the first pass's, scaled to the common median. Of a pass without times the
@@ -175,4 +172,4 @@ def merged(first: Result, second: Result) -> Result:
     ]
     fields = {**vars(first), "seconds": seconds, "against": against, "rates": rates}
     fields["took_s"] = shortened(first.took_s + second.took_s)
-    return Result(**{**fields, "passes": first.passes + second.passes})
+    return CaseResult(**{**fields, "passes": first.passes + second.passes})

@@ -5,10 +5,13 @@ import errno
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from . import words
-from .result import Result
+from .result import CaseResult
+
+if TYPE_CHECKING:
+    from rich.live import Live as RichLive
 
 SHOWN = ("case", "dtype", "device", "time", "+-", "ratio", "rate", "of peak", "memory", "error")
 NARROW = ("case", "dtype", "time", "ratio", "of peak")
@@ -34,19 +37,16 @@ def say(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _cells(result: Result, columns: Sequence[str] = SHOWN) -> list[str]:
+def _cells(result: CaseResult, columns: Sequence[str] = SHOWN) -> list[str]:
     values = dict(zip(words.HEADER, words.cells(result), strict=True))
     return [values[name] for name in columns]
 
 
 class Lines:
-    """A line a result."""
-
     def begins(self, what: Sequence[str]) -> None:
         """Nothing: the line comes with the result."""
 
-    def found(self, result: Result) -> None:
-        """Write the result."""
+    def found(self, result: CaseResult) -> None:
         parts = [part for part in _cells(result) if part]
         say("  ".join([result.suite, *parts]) + (f"  {result.why}" if result.why else ""))
 
@@ -54,18 +54,16 @@ class Lines:
 class Live:
     """A table that grows, and what is being measured."""
 
-    def __init__(self, live: Any) -> None:
+    def __init__(self, live: "RichLive") -> None:
         self.live = live
-        self.results: dict[tuple[str, ...], Result] = {}
+        self.results: dict[tuple[str, ...], CaseResult] = {}
         self.now = ""
 
     def begins(self, what: Sequence[str]) -> None:
-        """Show what is being measured."""
         self.now = " ".join(what)
         self._draw()
 
-    def found(self, result: Result) -> None:
-        """Show the result."""
+    def found(self, result: CaseResult) -> None:
         self.results[result.key] = result
         self._draw()
 

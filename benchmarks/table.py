@@ -3,25 +3,27 @@
 import importlib
 from collections.abc import Iterable, Sequence
 
-from .case import Case, Suite
+from .case import BenchmarkSuite, Case
 
-SUITES: tuple[Suite, ...] = (
-    Suite("tensor", "Matrix products, memory and copies", "tensor", short=True),
-    Suite("conv", "Convolutions of diffusion models and upscalers", "conv", short=True),
-    Suite("attention", "Attention of SD 1.5, SDXL and Flux", "attention", short=True),
-    Suite("sd", "Stable Diffusion through ComfyUI, random weights", "sd", host=True),
-    Suite("optimize", "IPEX Optimize beside the model as found", "optimize", host=True),
-    Suite("upscale", "Upscaling against ComfyUI's own node", "upscale", host=True, group="nodes"),
-    Suite(
+SUITES: tuple[BenchmarkSuite, ...] = (
+    BenchmarkSuite("tensor", "Matrix products, memory and copies", "tensor", short=True),
+    BenchmarkSuite("conv", "Convolutions of diffusion models and upscalers", "conv", short=True),
+    BenchmarkSuite("attention", "Attention of SD 1.5, SDXL and Flux", "attention", short=True),
+    BenchmarkSuite("sd", "Stable Diffusion through ComfyUI, random weights", "sd", host=True),
+    BenchmarkSuite("optimize", "IPEX Optimize beside the model as found", "optimize", host=True),
+    BenchmarkSuite(
+        "upscale", "Upscaling against ComfyUI's own node", "upscale", host=True, group="nodes"
+    ),
+    BenchmarkSuite(
         "preprocess", "Preprocessors against controlnet_aux", "preprocess", host=True, group="nodes"
     ),
-    Suite("workers", "Calls to a worker beside copies here", "workers", host=True),
-    Suite("batch", "A batch on two hosts beside one", "batch", host=True),
-    Suite("startup", "ComfyUI with this extension and without", "startup", host=True),
+    BenchmarkSuite("workers", "Calls to a worker beside copies here", "workers", host=True),
+    BenchmarkSuite("batch", "A batch on two hosts beside one", "batch", host=True),
+    BenchmarkSuite("startup", "ComfyUI with this extension and without", "startup", host=True),
 )
 
 
-def named(names: Sequence[str]) -> list[Suite]:
+def named(names: Sequence[str]) -> list[BenchmarkSuite]:
     """The suites or groups of these names, in the table's order; all of them for no name.
 
     Raises `ValueError` for a name that is none.
@@ -35,12 +37,12 @@ def named(names: Sequence[str]) -> list[Suite]:
     return [suite for suite in SUITES if not names or {suite.name, suite.group} & set(names)]
 
 
-def suite(name: str) -> Suite:
+def suite(name: str) -> BenchmarkSuite:
     """The suite of this name. Raises `ValueError` for a name that is none."""
     return next(iter(named([name])))
 
 
-def cases_of(row: Suite) -> list[Case]:
+def cases_of(row: BenchmarkSuite) -> list[Case]:
     """The cases of a suite; its module is imported for it."""
     module = importlib.import_module(f".suites.{row.module}", __package__)
     return list(module.cases())

@@ -1,7 +1,7 @@
 """Figures as people read them."""
 
 from .peaks import BYTES
-from .result import Rate, Result, Timing
+from .result import CaseResult, Rate, Timing
 
 _SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
 _SIZES = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
@@ -55,21 +55,21 @@ def rate(found: Rate) -> str:
     return f"{found.value:.3g} {unit}"
 
 
-def error(result: Result) -> str:
+def error(result: CaseResult) -> str:
     """How far a result is from the exact one."""
     if result.error is None:
         return ""
     return f"{result.error:.2g}" + ("" if result.error_unit == "relative" else "/255")
 
 
-def counts(result: Result) -> str:
+def counts(result: CaseResult) -> str:
     """What was counted, but for what has a column of its own."""
     shown = {name: value for name, value in result.counts.items() if name != "flop"}
     return ", ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
                      for name, value in shown.items())  # fmt: skip
 
 
-def cells(result: Result) -> list[str]:
+def cells(result: CaseResult) -> list[str]:
     """A line of a table, as HEADER says."""
     times, against = result.seconds, result.against
     status = "" if result.status == "measured" else result.status

@@ -27,7 +27,6 @@ class IpexBenchmark(TakesDevice):
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (the host's name)
-        """The widgets."""
         dtype = {
             "default": "auto",
             "tooltip": "The number format. 'auto' is fp16 on a GPU and fp32 on the CPU.",
@@ -35,17 +34,17 @@ class IpexBenchmark(TakesDevice):
         return {"required": {"device": device_widget(), "dtype": (list(DTYPES), dtype)}}
 
     @classmethod
-    def IS_CHANGED(cls, **_: Any) -> float:  # noqa: N802 (the host's name)
+    def IS_CHANGED(cls, **_: object) -> float:  # noqa: N802 (the host's name)
         """Never equal to itself, so that each run measures again."""
         return float("nan")
 
     def measure(self, device: str, dtype: str) -> dict[str, Any]:
         """Run every quick case; the user can interrupt between two."""
         # Here, because loading the pack must not cost what only this node needs.
-        from ..benchmarks import short
+        from ..benchmarks import engine
 
         chosen = choose(device, "the benchmark", host.primary_device)
-        cases = short.quick_cases()
+        cases = engine.quick_cases()
         progress = host.progress_bar(len(cases))
 
         def step(done: int) -> None:
@@ -54,7 +53,7 @@ class IpexBenchmark(TakesDevice):
 
         host.empty_caches()
         asked = () if dtype == devices.AUTO else (dtype,)
-        text = short.run(cases, chosen.location.device, asked, step)
+        text = engine.measure_quick_cases(cases, chosen.location.device, asked, step)
         if chosen.warning:
             text = f"{chosen.warning}\n{text}"
         return {"ui": {"text": [text]}, "result": (text,)}

@@ -1,9 +1,12 @@
 """IPEX Optimize: models that run faster where that was measured, and stay as they are elsewhere."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..xpu_runtime import devices, optimizing
 from ..xpu_runtime.optimizing import BACKENDS, COMPILES, DTYPES, MODES, SWITCH, Wishes
+
+if TYPE_CHECKING:
+    from ..xpu_runtime.host.types import Latent, ModelPatcher
 
 _BACKEND_TOOLTIP = (
     "'native' is torch's own. 'ipex' asks for Intel's archived extension too, which does nothing "
@@ -22,8 +25,6 @@ def switch(tooltip: str) -> tuple[str, dict[str, Any]]:
 
 
 class Optimizes:
-    """What the nodes share."""
-
     CATEGORY = "IPEX"
     FUNCTION = "optimize"
     SEARCH_ALIASES = ["ipex", "optimize", "torch compile", "channels last", "cuda graph", "speed"]
@@ -46,7 +47,6 @@ class IpexOptimize(Optimizes):
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (the host's name)
-        """The widgets."""
         return {
             "required": {
                 "model": ("MODEL", {"tooltip": "The diffusion model, from any loader."}),
@@ -94,7 +94,7 @@ class IpexOptimize(Optimizes):
 
     def optimize(
         self,
-        model: Any,
+        model: "ModelPatcher",
         backend: str,
         dtype: str,
         channels_last: str,
@@ -102,7 +102,7 @@ class IpexOptimize(Optimizes):
         mode: str,
         fold: bool,
         verify: bool,
-        latent_image: Any = None,
+        latent_image: "Latent | None" = None,
     ) -> dict[str, Any]:
         """A clone of `model` (a ModelPatcher) with optimised steps, and the report."""
         wishes = Wishes(backend, dtype, channels_last, compile, mode, fold, verify)
@@ -110,7 +110,7 @@ class IpexOptimize(Optimizes):
         return {"ui": {"text": [done.text]}, "result": (done.model, done.text)}
 
 
-def example_size(model: Any, latent: Any) -> tuple[int, int, int]:
+def example_size(model: "ModelPatcher", latent: "Latent | None") -> tuple[int, int, int]:
     """Batch, height and width of the step to measure: prompt and negative prompt go at once."""
     if latent is not None:
         batch, height, width = (latent["samples"].shape[at] for at in (0, -2, -1))

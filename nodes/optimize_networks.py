@@ -1,9 +1,13 @@
 """IPEX Optimize for upscale models and preprocessors."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..xpu_runtime.optimizing import BACKENDS, COMPILES, SWITCH, Wishes
 from .optimize import Optimizes, choice, switch
+
+if TYPE_CHECKING:
+    from ..xpu_runtime.host.types import Descriptor
+    from .preprocess.preprocessor import Preprocessor
 
 _BACKEND_TOOLTIP = (
     "'native' is torch's own. 'auto' and 'ipex' also try Intel's archived extension where it is "
@@ -33,7 +37,6 @@ class _OptimizesNetwork(Optimizes):
 
     @classmethod
     def shared(cls) -> dict[str, Any]:
-        """The widgets."""
         return {
             "backend": choice(BACKENDS, _BACKEND_TOOLTIP),
             "channels_last": choice(SWITCH, _LAYOUT_TOOLTIP),
@@ -57,11 +60,10 @@ class IpexOptimizeUpscaler(_OptimizesNetwork):
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (the host's name)
-        """The widgets."""
         model = ("UPSCALE_MODEL", {"tooltip": "The upscale model to optimise."})
         return {"required": {"upscale_model": model, **cls.shared()}}
 
-    def optimize(self, upscale_model: Any, **wishes: Any) -> dict[str, Any]:
+    def optimize(self, upscale_model: "Descriptor", **wishes: str | bool) -> dict[str, Any]:
         """A descriptor of the same model with an optimised network, and the report."""
         from .optimizing import optimize_upscaler
 
@@ -83,11 +85,10 @@ class IpexOptimizePreprocessor(_OptimizesNetwork):
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (the host's name)
-        """The widgets."""
         given = ("PREPROCESSOR", {"tooltip": "From Load Preprocessor (IPEX)."})
         return {"required": {"preprocessor": given, **cls.shared()}}
 
-    def optimize(self, preprocessor: Any, **wishes: Any) -> dict[str, Any]:
+    def optimize(self, preprocessor: "Preprocessor", **wishes: str | bool) -> dict[str, Any]:
         """The same preprocessor with an optimised network of its own, and the report."""
         from .optimizing import optimize_preprocessor
 

@@ -4,8 +4,6 @@ from typing import Any
 
 
 class IpexXpuReport:
-    """The report of this process as text."""
-
     CATEGORY = "IPEX"
     FUNCTION = "report"
     SEARCH_ALIASES = ["xpu", "intel arc", "gpu info", "diagnostics", "bug report", "vram"]
@@ -20,7 +18,6 @@ class IpexXpuReport:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (the host's name)
-        """There are none."""
         return {"required": {}}
 
     @classmethod

@@ -26,7 +26,7 @@ from comfyui_ipex.nodes.preprocess.networks import (
     sam,
     zoe,
 )
-from comfyui_ipex.nodes.preprocess.networks.filling import unfilled
+from comfyui_ipex.nodes.preprocess.networks.checkpoints import make_empty
 from torch import nn
 
 _CONSTANTS = ("k_idx", "K_minus_1", "relative_position_index")
@@ -62,7 +62,7 @@ def _network(
     """`start` is what our names have before the file's, `into` what the file's have before."""
 
     def write(path: Path) -> None:
-        shapes = unfilled(make).state_dict()
+        shapes = make_empty(make).state_dict()
         named = {
             into + name.removeprefix(start): value
             for name, value in shapes.items()
@@ -78,7 +78,7 @@ def _openpose(part: str) -> Write:
     """The files name layers alone, the package's classes also the block they are in."""
 
     def write(path: Path) -> None:
-        shapes = getattr(unfilled(openpose.OpenPose), part).state_dict()
+        shapes = getattr(make_empty(openpose.OpenPose), part).state_dict()
         if part != "face":
             shapes = {name.split(".", 1)[1]: value for name, value in shapes.items()}
         torch.save(random_weights(shapes), path)

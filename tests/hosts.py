@@ -1,4 +1,8 @@
-"""The ComfyUI hosts that the tests run on: a tree and an environment for each version."""
+"""The ComfyUI hosts that the tests run on: a tree and an environment for each version.
+
+Each version has an environment of its own, because their requirements exclude each other. uv links
+the files, so that costs seconds and little disk.
+"""
 
 import functools
 import hashlib

@@ -7,22 +7,11 @@ UNFINISHED: dict[str, set[str]] = {
     },
     "public classes have unique names": {
         "Outcome",
-        "Shape",
     },
     "modules are called after what is in them": {
         "xpu_runtime.optimizing.running",
     },
     "functions are called after what they do": {
-        "benchmarks.cli.run",
-        "benchmarks.conditions.told",
-        "benchmarks.engine.run",
-        "benchmarks.engine.told",
-        "benchmarks.short.run",
-        "benchmarks.suites.preprocess.run",
-        "benchmarks.suites.sd.run",
-        "benchmarks.suites.startup_servers.running",
-        "benchmarks.suites.workers.run",
-        "nodes.preprocess.networks.body_parts.BodyPartBox.placed",
         "xpu_runtime.optimizing.running._Step.run",
         "xpu_runtime.optimizing.step_graph.StepGraph.run",
         "xpu_runtime.optimizing.trial.kept",

@@ -1,4 +1,6 @@
 // XPU Report in the page: a panel that is there where an Intel GPU is, or after it was asked for.
+// It uses what the frontends 1.23 (ComfyUI 0.3.47) and 1.48 (0.33.0) share. All it shows is set as
+// text, never as HTML. Its texts come from /i18n: the frontend's translations are not open to packs.
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 

@@ -3,6 +3,9 @@
 A patched host holds this package as `comfy.xpu_runtime`. Each of its patched functions bears a
 decorator that names a row of the table of `seams/`, so that what is decided, and when it is not
 needed, is written once for both: hosts that are changed while they run, and hosts that are built.
+
+The host's copy of this package and the extension's are two instances of each module. They share no
+state: the extension asks the host what is patched (`host.covers`).
 """
 
 import functools

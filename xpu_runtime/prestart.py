@@ -1,5 +1,10 @@
 """What must be done before the host imports torch. Called by prestartup_script.py.
 
+The host runs that script as a lone file. It imports this package under the name that the host will
+give the pack later, so that one instance of each module serves both. Under a launcher with other
+names there are two, and the second finds the seams of the first. While `comfy.model_management`
+is executed, only `from comfy import model_management` reaches it: its parent does not have it yet.
+
 Sets no environment variable. UR_L0_ENABLE_RELAXED_ALLOCATION_LIMITS is the user's choice, and
 SYCL_CACHE_PERSISTENT=1 crashes some of Intel's runtimes (intel/llvm issue 22853).
 """

@@ -15,7 +15,7 @@ import torch
 from ...xpu_runtime.seams.attention import scaled_dot_product_attention, sdpa_on_xpu
 from ...xpu_runtime.seams.attention_in_parts import bounded_sdpa
 from ...xpu_runtime.seams.attention_limits import SCORE_BYTES, score_limit
-from ..case import Case, Place, Side, Trial
+from ..case import Case, CaseSettings, Side, Trial
 from .tensors import normal
 
 Sdpa = Callable[..., torch.Tensor]
@@ -25,7 +25,7 @@ ARC_GRANTS = 4 << 30
 
 
 @dataclass(frozen=True)
-class Shape:
+class AttentionShape:
     """One attention: [batch, heads, queries, width], and its keys."""
 
     where: str
@@ -39,7 +39,6 @@ class Shape:
 
     @property
     def name(self) -> str:
-        """For a table."""
         keys = f"x{self.keys}" if self.keys else ""
         return f"{self.where} {self.batch}x{self.heads}x{self.queries}{keys}x{self.width}"
 
@@ -48,29 +47,28 @@ class Shape:
         """How many scores there are."""
         return self.batch * self.heads * self.queries * (self.keys or self.queries)
 
-    def tensors(self, place: Place) -> list[torch.Tensor]:
+    def tensors(self, settings: CaseSettings) -> list[torch.Tensor]:
         """Query, key and value."""
         lengths = (self.queries, self.keys or self.queries, self.keys or self.queries)
         return [
-            normal(place, self.batch, self.heads, length, self.width, seed=seed)
+            normal(settings, self.batch, self.heads, length, self.width, seed=seed)
             for seed, length in enumerate(lengths, 1)
         ]
 
 
 SHAPES = (
-    Shape("SD 1.5 512x512", 2, 8, 4096, 40),
-    Shape("SD 1.5 512x512 middle", 2, 8, 1024, 80, quick=True),
-    Shape("SD 1.5 512x512 text", 2, 8, 4096, 40, keys=77, quick=True),
-    Shape("SDXL 1024x1024", 2, 10, 4096, 64),
-    Shape("SDXL 1024x1024 middle", 2, 20, 1024, 64),
-    Shape("Flux 1024x1024", 1, 24, 4608, 128),
+    AttentionShape("SD 1.5 512x512", 2, 8, 4096, 40),
+    AttentionShape("SD 1.5 512x512 middle", 2, 8, 1024, 80, quick=True),
+    AttentionShape("SD 1.5 512x512 text", 2, 8, 4096, 40, keys=77, quick=True),
+    AttentionShape("SDXL 1024x1024", 2, 10, 4096, 64),
+    AttentionShape("SDXL 1024x1024 middle", 2, 20, 1024, 64),
+    AttentionShape("Flux 1024x1024", 1, 24, 4608, 128),
 )
 
-SMALL = Shape("a small call", 1, 8, 16, 40, quick=True)
+SMALL = AttentionShape("a small call", 1, 8, 16, 40, quick=True)
 
 
 def cases() -> list[Case]:
-    """The suite."""
     made = [
         Case(
             f"plain {shape.name}",
@@ -112,7 +110,7 @@ def cases() -> list[Case]:
     return made
 
 
-def _expected(shape: Shape, tensors: list[torch.Tensor]) -> Callable[[], torch.Tensor]:
+def _expected(shape: AttentionShape, tensors: list[torch.Tensor]) -> Callable[[], torch.Tensor]:
     """One head in fp64."""
 
     def compute() -> torch.Tensor:
@@ -123,9 +121,11 @@ def _expected(shape: Shape, tensors: list[torch.Tensor]) -> Callable[[], torch.T
     return compute
 
 
-def _trial(shape: Shape, place: Place, ours: tuple[str, Sdpa], against: bool = True) -> Trial:
+def _trial(
+    shape: AttentionShape, settings: CaseSettings, ours: tuple[str, Sdpa], against: bool = True
+) -> Trial:
     plain = torch.nn.functional.scaled_dot_product_attention
-    tensors = shape.tensors(place)
+    tensors = shape.tensors(settings)
     name, call = ours
     return Trial(
         Side(name, lambda: call(*tensors)),
@@ -137,9 +137,9 @@ def _trial(shape: Shape, place: Place, ours: tuple[str, Sdpa], against: bool = T
     )
 
 
-def _plain(shape: Shape, place: Place) -> Trial:
+def _plain(shape: AttentionShape, settings: CaseSettings) -> Trial:
     sdpa = torch.nn.functional.scaled_dot_product_attention
-    return _trial(shape, place, ("torch's SDPA", sdpa), against=False)
+    return _trial(shape, settings, ("torch's SDPA", sdpa), against=False)
 
 
 def _card_limit(device: torch.device) -> int:
@@ -149,19 +149,21 @@ def _card_limit(device: torch.device) -> int:
     return score_limit(ARC_GRANTS, free)
 
 
-def _fast_path(shape: Shape, place: Place) -> Trial:
+def _fast_path(shape: AttentionShape, settings: CaseSettings) -> Trial:
     plain = torch.nn.functional.scaled_dot_product_attention
-    if place.device.type == "xpu":
-        return _trial(shape, place, ("bounded", scaled_dot_product_attention(_card_limit)(plain)))
-    return _trial(shape, place, ("bounded", functools.partial(sdpa_on_xpu, plain, _card_limit)))
+    if settings.device.type == "xpu":
+        return _trial(
+            shape, settings, ("bounded", scaled_dot_product_attention(_card_limit)(plain))
+        )
+    return _trial(shape, settings, ("bounded", functools.partial(sdpa_on_xpu, plain, _card_limit)))
 
 
-def _in_parts(shape: Shape, place: Place) -> Trial:
+def _in_parts(shape: AttentionShape, settings: CaseSettings) -> Trial:
     plain = torch.nn.functional.scaled_dot_product_attention
     limit = shape.scores * SCORE_BYTES // 4
-    return _trial(shape, place, ("bounded", functools.partial(bounded_sdpa, plain, limit=limit)))
+    return _trial(shape, settings, ("bounded", functools.partial(bounded_sdpa, plain, limit=limit)))
 
 
-def _elsewhere(shape: Shape, place: Place) -> Trial:
+def _elsewhere(shape: AttentionShape, settings: CaseSettings) -> Trial:
     plain = torch.nn.functional.scaled_dot_product_attention
-    return _trial(shape, place, ("replaced", scaled_dot_product_attention(_card_limit)(plain)))
+    return _trial(shape, settings, ("replaced", scaled_dot_product_attention(_card_limit)(plain)))

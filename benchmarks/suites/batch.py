@@ -17,7 +17,7 @@ from ...batch.plans import ServerPlan
 from ...batch.pool import Pool
 from ...batch.servers import BatchServer, SentFile
 from ...launcher.installation import link_extension, prepare_base
-from ..case import NO_DTYPE, Case, Place, Side, Trial
+from ..case import NO_DTYPE, Case, CaseSettings, Side, Trial
 from .sd_models import FAMILIES, Family
 from .startup_servers import DOWN, PROMPT_S, checkpoint, scratch, workflow
 
@@ -28,7 +28,6 @@ SIDE, STEPS = 64, 4
 
 
 def cases() -> list[Case]:
-    """The suite."""
     return [
         Case(
             "two hosts",  # as it stands in files of results
@@ -91,22 +90,22 @@ class ResultCounter:
 
 
 @functools.cache
-def _servers(place: Place) -> tuple[LastingServer, LastingServer]:
+def _servers(settings: CaseSettings) -> tuple[LastingServer, LastingServer]:
     """Two servers of one thread that run as long as this process."""
-    if place.tree is None:
+    if settings.tree is None:
         raise ValueError("This suite needs ComfyUI: name its folder with --tree.")
-    if place.device.type != "cpu":
+    if settings.device.type != "cpu":
         raise ValueError("This suite compares servers on the CPU: --device cpu.")
-    base = prepare_base(scratch() / "batch", place.tree)
+    base = prepare_base(scratch() / "batch", settings.tree)
     link_extension(base)
-    path = checkpoint(_family(), place.tree)
+    path = checkpoint(_family(), settings.tree)
     (base / "models" / "checkpoints" / path.name).symlink_to(path)
     made = []
     for name in ("cpu", "cpu#2"):
         plan = ServerPlan(
             name,
             sys.executable,
-            str(place.tree),
+            str(settings.tree),
             str(base),
             str(base / "input"),
             ("--cpu", "--disable-api-nodes"),
@@ -148,8 +147,8 @@ def _seconds(members: Sequence[LastingServer]) -> tuple[float, dict[str, int]]:
     return taken, watcher.by_server
 
 
-def _two_servers(place: Place) -> Trial:
-    servers = _servers(place)
+def _two_servers(settings: CaseSettings) -> Trial:
+    servers = _servers(settings)
     for server in servers:
         _seconds([server])  # loads the model
     last: dict[str, Any] = {}

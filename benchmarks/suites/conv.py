@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import torch
 
-from ..case import COUNTED, Case, Place, Side, Trial
+from ..case import COUNTED, Case, CaseSettings, Side, Trial
 from .tensors import normal
 
 
 @dataclass(frozen=True)
-class Shape:
+class ConvolutionShape:
     """A convolution: pictures, channels in and out, height and width."""
 
     where: str
@@ -22,23 +22,21 @@ class Shape:
 
     @property
     def name(self) -> str:
-        """For a table."""
         return f"{self.where} {self.batch}x{self.channels}x{self.side}x{self.side}"
 
 
 SHAPES = (
-    Shape("UNet top", 2, 320, 320, 64, quick=True),
-    Shape("UNet middle", 2, 640, 640, 32),
-    Shape("UNet bottom", 2, 1280, 1280, 16),
-    Shape("SDXL top", 2, 320, 320, 128),
-    Shape("VAE inner", 1, 512, 512, 128),
-    Shape("VAE outer", 1, 128, 128, 512),
-    Shape("upscaler", 1, 64, 64, 512),
+    ConvolutionShape("UNet top", 2, 320, 320, 64, quick=True),
+    ConvolutionShape("UNet middle", 2, 640, 640, 32),
+    ConvolutionShape("UNet bottom", 2, 1280, 1280, 16),
+    ConvolutionShape("SDXL top", 2, 320, 320, 128),
+    ConvolutionShape("VAE inner", 1, 512, 512, 128),
+    ConvolutionShape("VAE outer", 1, 128, 128, 512),
+    ConvolutionShape("upscaler", 1, 64, 64, 512),
 )
 
 
 def cases() -> list[Case]:
-    """The suite."""
     return [
         Case(
             shape.name,
@@ -51,9 +49,9 @@ def cases() -> list[Case]:
     ]
 
 
-def _convolution(shape: Shape, place: Place) -> Trial:
-    pixels = normal(place, shape.batch, shape.channels, shape.side, shape.side)
-    weight = normal(place, shape.out, shape.channels, 3, 3, seed=2)
+def _convolution(shape: ConvolutionShape, settings: CaseSettings) -> Trial:
+    pixels = normal(settings, shape.batch, shape.channels, shape.side, shape.side)
+    weight = normal(settings, shape.out, shape.channels, 3, 3, seed=2)
     weight = weight / (9 * shape.channels) ** 0.5
     conv = torch.nn.functional.conv2d
     last = [t.contiguous(memory_format=torch.channels_last) for t in (pixels, weight)]

@@ -14,13 +14,14 @@ from typing import Any
 
 import torch
 
+from ...xpu_runtime.host.types import ModelPatcher
 from ...xpu_runtime.optimizing import Wishes, optimize
 from ...xpu_runtime.optimizing.layout import lay_out
 from ...xpu_runtime.optimizing.trial import error_of, fastest, timed
 from ...xpu_runtime.optimizing.wishes import BLOCKS, FULL, ON
-from ..case import Case, Place, Side, Trial
+from ..case import Case, CaseSettings, Side, Trial
 from ..peaks import torch_dtype
-from .sd_models import Loaded, loaded
+from .sd_models import LoadedFamily, load_family
 
 SIZES = (("tiny", 64), ("SD 1.5", 512), ("SD 1.5", 1024))
 """Families of `sd_models`, and pixels on each side of a picture."""
@@ -32,7 +33,6 @@ _CHANGE = 0.02
 
 
 def cases() -> list[Case]:
-    """The suite."""
     made = []
     for family, side in SIZES:
         rest = {"quick": family == "tiny", "gpu_only": family != "tiny"}
@@ -52,14 +52,14 @@ def cases() -> list[Case]:
     return made
 
 
-def _pair(family: str, place: Place) -> tuple[Loaded, Any]:
+def _pair(family: str, settings: CaseSettings) -> tuple[LoadedFamily, ModelPatcher]:
     """The family's model, and a second one with the same weights."""
-    if place.tree is None:
+    if settings.tree is None:
         raise ValueError("This suite needs ComfyUI: name its folder with --tree.")
     os.environ["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"
     # What the case before has loaded may have changed the weights.
     import_module("comfy.model_management").unload_all_models()
-    found = loaded(family, place.tree, torch_dtype(place.dtype))
+    found = load_family(family, settings.tree, torch_dtype(settings.dtype))
     second = found.model.clone()
     second.model = copy.deepcopy(found.model.model)
     return found, second
@@ -72,19 +72,23 @@ def graphs_compiled() -> int:
     return int(counters["stats"].get("unique_graphs", 0))
 
 
-def _inputs(found: Loaded, side: int, place: Place) -> tuple[torch.Tensor, torch.Tensor]:
+def _inputs(
+    found: LoadedFamily, side: int, settings: CaseSettings
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Latents and conditioning."""
     source = torch.Generator().manual_seed(0)
     latents = torch.randn(_BATCH, 4, side // 8, side // 8, generator=source)
     context = torch.randn(_BATCH, 77, found.family.unet["context_dim"], generator=source)
-    return latents.to(place.device), context.to(place.device)
+    return latents.to(settings.device), context.to(settings.device)
 
 
-def _stepper(patcher: Any, found: Loaded, side: int, place: Place) -> Callable[[], torch.Tensor]:
+def _stepper(
+    patcher: ModelPatcher, found: LoadedFamily, side: int, settings: CaseSettings
+) -> Callable[[], torch.Tensor]:
     """A step as the host's sampling makes it, wrappers included, on inputs that stay the same."""
     import_module("comfy.model_management").load_models_gpu([patcher], force_full_load=True)
-    latents, context = _inputs(found, side, place)
-    sigma = torch.full((_BATCH,), 7.0, device=place.device)
+    latents, context = _inputs(found, side, settings)
+    sigma = torch.full((_BATCH,), 7.0, device=settings.device)
     options = {"wrappers": patcher.wrappers, "cond_or_uncond": [1, 0], "sigmas": sigma[:1]}
     patcher.pre_run()
 
@@ -95,14 +99,14 @@ def _stepper(patcher: Any, found: Loaded, side: int, place: Place) -> Callable[[
     return step
 
 
-def _node(family: str, side: int, place: Place) -> Trial:
-    found, second = _pair(family, place)
+def _node(family: str, side: int, settings: CaseSettings) -> Trial:
+    found, second = _pair(family, settings)
     done = optimize(second, Wishes(), (_BATCH, side // 8, side // 8))
-    return _trial(found, found.model, done.model, side, place, done.text)
+    return _trial(found, found.model, done.model, side, settings, done.text)
 
 
-def _with_lora(family: str, side: int, place: Place) -> Trial:
-    found, second = _pair(family, place)
+def _with_lora(family: str, side: int, settings: CaseSettings) -> Trial:
+    found, second = _pair(family, settings)
     size = (_BATCH, side // 8, side // 8)
     optimize(second, Wishes(), size)  # what it compiled must serve the changed weights too
     before = graphs_compiled()
@@ -110,7 +114,7 @@ def _with_lora(family: str, side: int, place: Place) -> Trial:
     plain = found.model.clone()
     for one in (plain, done.model):
         one.add_patches(_changes(found))
-    trial = _trial(found, plain, done.model, side, place, done.text)
+    trial = _trial(found, plain, done.model, side, settings, done.text)
     trial.ours.call()
     compiled = graphs_compiled() - before
     facts = trial.facts
@@ -124,7 +128,7 @@ def _with_lora(family: str, side: int, place: Place) -> Trial:
     )
 
 
-def _changes(found: Loaded) -> dict[str, Any]:
+def _changes(found: LoadedFamily) -> dict[str, Any]:
     source = torch.Generator().manual_seed(1)
     weights = found.model.model.state_dict()
     return {
@@ -134,9 +138,16 @@ def _changes(found: Loaded) -> dict[str, Any]:
     }
 
 
-def _trial(found: Loaded, plain: Any, optimised: Any, side: int, place: Place, said: str) -> Trial:
-    theirs = _stepper(plain, found, side, place)
-    ours = _stepper(optimised, found, side, place)
+def _trial(
+    found: LoadedFamily,
+    plain: ModelPatcher,
+    optimised: ModelPatcher,
+    side: int,
+    settings: CaseSettings,
+    said: str,
+) -> Trial:
+    theirs = _stepper(plain, found, side, settings)
+    ours = _stepper(optimised, found, side, settings)
     return Trial(
         Side("IPEX Optimize", ours),
         Side("as found", theirs),
@@ -150,21 +161,25 @@ def _trial(found: Loaded, plain: Any, optimised: Any, side: int, place: Place, s
     )
 
 
-def _blocks(family: str, side: int, place: Place) -> Trial:
+def _blocks(family: str, side: int, settings: CaseSettings) -> Trial:
     """Both as the node applies them unmeasured; how long each took to be ready, at two sizes."""
-    found, second = _pair(family, place)
-    wanted = _stepper(found.model, found, side, place)().clone()
-    facts: dict[str, Any] = {"compiler started after": _ready(_start_of_the_compiler(place), place)}
+    found, second = _pair(family, settings)
+    wanted = _stepper(found.model, found, side, settings)().clone()
+    facts: dict[str, Any] = {
+        "compiler started after": _ready(_start_of_the_compiler(settings), settings)
+    }
     sides = {}
     for kind, patcher in ((BLOCKS, second), (FULL, found.model)):
         made = optimize(patcher, Wishes(channels_last=ON, compile=kind, verify=False)).model
         before = graphs_compiled()
         for name, pixels in (("", side), (" at another size", side * 3 // 2)):
-            facts[f"{kind} ready{name} after"] = _ready(_stepper(made, found, pixels, place), place)
+            facts[f"{kind} ready{name} after"] = _ready(
+                _stepper(made, found, pixels, settings), settings
+            )
         facts[f"graphs of {kind}"] = graphs_compiled() - before
         if not facts[f"graphs of {kind}"]:
             raise RuntimeError(f"Nothing was compiled for {kind!r}: the log says why.")
-        sides[kind] = Side(kind, _stepper(made, found, side, place))
+        sides[kind] = Side(kind, _stepper(made, found, side, settings))
     return Trial(
         sides[BLOCKS],
         sides[FULL],
@@ -175,24 +190,29 @@ def _blocks(family: str, side: int, place: Place) -> Trial:
     )
 
 
-def _start_of_the_compiler(place: Place) -> Callable[[], torch.Tensor]:
+def _start_of_the_compiler(settings: CaseSettings) -> Callable[[], torch.Tensor]:
     """What torch's compiler takes to be loaded belongs to neither side."""
-    numbers = torch.ones(64, device=place.device)
+    numbers = torch.ones(64, device=settings.device)
     return functools.partial(torch.compile(torch.sin), numbers)
 
 
-def _ready(step: Callable[[], torch.Tensor], place: Place) -> str:
+def _ready(step: Callable[[], torch.Tensor], settings: CaseSettings) -> str:
     """How long the first call takes beyond what later ones do."""
-    first, _ = timed(step, place.device)
-    return f"{max(0.0, first - fastest(step, place.device, 3)):.1f} s"
+    first, _ = timed(step, settings.device)
+    return f"{max(0.0, first - fastest(step, settings.device, 3)):.1f} s"
 
 
-def _bare(family: str, side: int, place: Place, change: Callable[[Any], tuple[str, Any]]) -> Trial:
+def _bare(
+    family: str,
+    side: int,
+    settings: CaseSettings,
+    change: Callable[[torch.nn.Module], tuple[str, Callable[..., torch.Tensor]]],
+) -> Trial:
     """The bare network, beside a copy that `change` names and makes."""
-    found, second = _pair(family, place)
+    found, second = _pair(family, settings)
     management = import_module("comfy.model_management")
     management.load_models_gpu([found.model, second], force_full_load=True)
-    latents, context = _inputs(found, side, place)
+    latents, context = _inputs(found, side, settings)
     dtype = found.model.model_dtype()
     given = {"context": context.to(dtype), "timesteps": torch.full((_BATCH,), 500.0).to(latents)}
     network = found.model.model.diffusion_model
@@ -207,26 +227,26 @@ def _bare(family: str, side: int, place: Place, change: Callable[[Any], tuple[st
     )
 
 
-def _channels_last(family: str, side: int, place: Place) -> Trial:
-    def change(network: Any) -> tuple[str, Any]:
+def _channels_last(family: str, side: int, settings: CaseSettings) -> Trial:
+    def change(network: torch.nn.Module) -> tuple[str, Callable[..., torch.Tensor]]:
         lay_out(network, True)
         return "channels_last", network
 
-    return _bare(family, side, place, change)
+    return _bare(family, side, settings, change)
 
 
-def _compiled(family: str, side: int, place: Place) -> Trial:
-    def change(network: Any) -> tuple[str, Any]:
+def _compiled(family: str, side: int, settings: CaseSettings) -> Trial:
+    def change(network: torch.nn.Module) -> tuple[str, Callable[..., torch.Tensor]]:
         compiled = torch.compile(network, mode="reduce-overhead", dynamic=False)
         # Results lie in memory of the recorded graph, which the next call writes anew.
         return "torch.compile", lambda *args, **named: compiled(*args, **named).clone()
 
-    return _bare(family, side, place, change)
+    return _bare(family, side, settings, change)
 
 
-def _ipex(family: str, side: int, place: Place) -> Trial:
-    def change(network: Any) -> tuple[str, Any]:
+def _ipex(family: str, side: int, settings: CaseSettings) -> Trial:
+    def change(network: torch.nn.Module) -> tuple[str, Callable[..., torch.Tensor]]:
         ipex = import_module("intel_extension_for_pytorch")
         return "ipex.optimize", ipex.optimize(network.eval())
 
-    return _bare(family, side, place, change)
+    return _bare(family, side, settings, change)

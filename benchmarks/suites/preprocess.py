@@ -18,11 +18,11 @@ import torch
 from ...nodes import optimizing
 from ...nodes.preprocess import catalogue, preprocessor
 from ...nodes.preprocess.controlnet_aux import network_class
-from ...nodes.preprocess.method import Batch
+from ...nodes.preprocess.method import Batch, Method, WeightFile
 from ...xpu_runtime.optimizing import Wishes
 from ...xpu_runtime.optimizing.wishes import FULL
 from ...xpu_runtime.placement import Here
-from ..case import NO_DTYPE, Case, Place, Side, Trial
+from ..case import NO_DTYPE, Case, CaseSettings, Side, Trial
 from .upscale_networks import pictures
 
 QUICK, CAREFUL = (2, 128), (16, 512)
@@ -106,7 +106,9 @@ def write(case: Detector, folder: Path) -> None:
         torch.save(state, folder / name)
 
 
-def theirs(case: Detector, folder: Path, device: Any, images: Any) -> Callable[[], Any]:
+def theirs(
+    case: Detector, folder: Path, device: torch.device, images: torch.Tensor
+) -> Callable[[], torch.Tensor]:
     """The detector, picture by picture; fp32 [N, H, W, C] of 0 to 1."""
     side = images.shape[1]
     detector = network_class(f"controlnet_aux.{case.detector}").from_pretrained(
@@ -115,16 +117,15 @@ def theirs(case: Detector, folder: Path, device: Any, images: Any) -> Callable[[
     detector.to(device)
     size = {"detect_resolution": side} | ({"image_resolution": side} if case.sized else {})
 
-    def run() -> Any:
+    def detect() -> torch.Tensor:
         frames = (images * 255).round().byte().numpy()
         made = [detector(frame, output_type="np", **size, **case.settings) for frame in frames]
         return torch.from_numpy(np.stack(made)).float() / 255
 
-    return run
+    return detect
 
 
 def cases() -> list[Case]:
-    """The suite."""
     made = []
     for name in DETECTORS:
         for size in (QUICK, CAREFUL):
@@ -167,11 +168,11 @@ def cases() -> list[Case]:
 class _Ready:
     """A method with its weights in a folder that lives as long as this does."""
 
-    method: Any
+    method: Method
     folder: "tempfile.TemporaryDirectory[str]"
-    images: Any
+    images: torch.Tensor
 
-    def find(self, file: Any) -> Path:
+    def find(self, file: WeightFile) -> Path:
         """Where a weight file is."""
         return Path(self.folder.name, Path(file.name).name)
 
@@ -183,14 +184,16 @@ def _ready(name: str, size: tuple[int, int]) -> _Ready:
     return _Ready(catalogue.METHODS[name], folder, images)
 
 
-def _node(name: str, size: tuple[int, int], place: Place, compiled: bool = False) -> Trial:
+def _node(
+    name: str, size: tuple[int, int], settings: CaseSettings, compiled: bool = False
+) -> Trial:
     ready = _ready(name, size)
-    reference = theirs(DETECTORS[name], Path(ready.folder.name), place.device, ready.images)
+    reference = theirs(DETECTORS[name], Path(ready.folder.name), settings.device, ready.images)
     expected = reference()
     if float(expected.std()) < 0.01:
         raise RuntimeError(f"{name}: the detector's hints are flat, so nothing is compared.")
     ours = preprocessor.hold_network(
-        preprocessor.Preprocessor(ready.method, Here(place.device), "auto", ready.find)
+        preprocessor.Preprocessor(ready.method, Here(settings.device), "auto", ready.find)
     )
     said = {}
     if compiled:
@@ -198,33 +201,33 @@ def _node(name: str, size: tuple[int, int], place: Place, compiled: bool = False
         said = {"report": " / ".join(report.split("\n"))}
     options = preprocessor.default_options(ready.method)
 
-    def run() -> Any:
+    def preprocess() -> Any:
         return preprocessor.apply(ours, ready.images, preprocessor.HintSize(), options).pictures
 
     return Trial(
-        Side("ours", run),
+        Side("ours", preprocess),
         Side("controlnet_aux", reference),
         expected=lambda: expected,
         differ=lambda got, wanted: float(_difference(got, wanted).mean()),
         facts=lambda: {
-            "largest difference /255": round(float(_difference(run(), expected).max()), 2),
-            "weights read by a run": _weights_read(run),
+            "largest difference /255": round(float(_difference(preprocess(), expected).max()), 2),
+            "weights read by a run": _weights_read(preprocess),
             **said,
         },
         keep=(ready,),
     )
 
 
-def _difference(got: Any, wanted: Any) -> Any:
+def _difference(got: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     return (got[..., :1] - wanted[..., :1]).abs() * 255
 
 
 def _weights_read(run: Callable[[], Any]) -> int:
     """How many files one run of a loaded network reads."""
-    read: list[Any] = []
+    read: list[object] = []
     load = torch.load
 
-    def counting(*arguments: Any, **named: Any) -> Any:
+    def counting(*arguments: object, **named: object) -> Any:
         read.append(arguments)
         return load(*arguments, **named)
 
@@ -236,16 +239,16 @@ def _weights_read(run: Callable[[], Any]) -> int:
     return len(read)
 
 
-def _alone(name: str, size: tuple[int, int], place: Place) -> Trial:
+def _alone(name: str, size: tuple[int, int], settings: CaseSettings) -> Trial:
     ready = _ready(name, size)
     options = preprocessor.default_options(ready.method)
-    spec = preprocessor.PreprocessorSpec(ready.method, place.device, "auto", ready.find)
+    spec = preprocessor.PreprocessorSpec(ready.method, settings.device, "auto", ready.find)
     network = preprocessor.network_of(spec, options)
     assert network is not None
     dtype = network.settle()
-    network.module.to(place.device)
-    layout = network.traits.layout(place.device)
-    batch = Batch(ready.images.to(place.device).movedim(-1, 1).contiguous(memory_format=layout))
+    network.module.to(settings.device)
+    layout = network.traits.layout(settings.device)
+    batch = Batch(ready.images.to(settings.device).movedim(-1, 1).contiguous(memory_format=layout))
     return Trial(
         Side("method", lambda: ready.method.make_hint(network.module, batch, options)),
         facts=lambda: {"dtype": str(dtype).removeprefix("torch.")},

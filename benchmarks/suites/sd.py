@@ -9,9 +9,9 @@ from typing import Any
 import psutil
 import torch
 
-from ..case import COUNTED, GPU_DTYPE, Case, Place, Side, Trial
+from ..case import COUNTED, GPU_DTYPE, Case, CaseSettings, Side, Trial
 from ..peaks import torch_dtype
-from .sd_models import FAMILIES, Family, Loaded, loaded
+from .sd_models import FAMILIES, Family, LoadedFamily, load_family
 
 BATCHES = tuple(1 << power for power in range(12))
 
@@ -22,7 +22,7 @@ _TEXT = "a photograph of an old lighthouse on a cliff in a storm, waves, dramati
 
 _FORMATS = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 
-Make = Callable[[Place], Trial]
+Make = Callable[[CaseSettings], Trial]
 
 
 def cases() -> list[Case]:
@@ -43,7 +43,7 @@ def cases() -> list[Case]:
             )
             for batch in batches
         ]
-        named: dict[str, tuple[str, Callable[[Family, Place], Trial]]] = {
+        named: dict[str, tuple[str, Callable[[Family, CaseSettings], Trial]]] = {
             f"VAE decode {side}": ("a latent to a picture on the CPU", _decode),
             "text encode": ("a prompt to conditioning", _encode),
             f"txt2img {side} {family.steps} steps": (
@@ -58,17 +58,17 @@ def cases() -> list[Case]:
     return made
 
 
-def _loaded(family: Family, place: Place) -> Loaded:
-    if place.tree is None:
+def _loaded(family: Family, settings: CaseSettings) -> LoadedFamily:
+    if settings.tree is None:
         raise ValueError("This suite needs ComfyUI: name its folder with --tree.")
-    return loaded(family.name, place.tree, torch_dtype(place.dtype))
+    return load_family(family.name, settings.tree, torch_dtype(settings.dtype))
 
 
-def _step(family: Family, batch: int, place: Place) -> Trial:
-    found = _loaded(family, place)
+def _step(family: Family, batch: int, settings: CaseSettings) -> Trial:
+    found = _loaded(family, settings)
     import_module("comfy.model_management").load_models_gpu([found.model])
-    inputs = _inputs(family, batch, family.side // 8, place)
-    small = _inputs(family, 1, 16, place)
+    inputs = _inputs(family, batch, family.side // 8, settings)
+    small = _inputs(family, 1, 16, settings)
     apply = found.model.model.apply_model
     exact = _exact(found) if batch == 1 else None
     return Trial(
@@ -80,14 +80,16 @@ def _step(family: Family, batch: int, place: Place) -> Trial:
     )
 
 
-def _inputs(family: Family, batch: int, side: int, place: Place) -> dict[str, torch.Tensor]:
+def _inputs(
+    family: Family, batch: int, side: int, settings: CaseSettings
+) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(batch)
     shapes = {"x": (batch, 4, side, side), "c_crossattn": (batch, 77, family.unet["context_dim"])}
     if "adm_in_channels" in family.unet:
         shapes["y"] = (batch, family.unet["adm_in_channels"])
     drawn = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
-    return {**{name: value.to(place.device) for name, value in drawn.items()},
-            "t": torch.full((batch,), 7.0, device=place.device)}  # fmt: skip
+    return {**{name: value.to(settings.device) for name, value in drawn.items()},
+            "t": torch.full((batch,), 7.0, device=settings.device)}  # fmt: skip
 
 
 def _network_inputs(inputs: dict[str, torch.Tensor], dtype: torch.dtype) -> dict[str, Any]:
@@ -96,7 +98,7 @@ def _network_inputs(inputs: dict[str, torch.Tensor], dtype: torch.dtype) -> dict
     return {name: value.to(dtype) for name, value in {"x": inputs["x"], **rest}.items()}
 
 
-def _velocity(found: Loaded, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+def _velocity(found: LoadedFamily, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
     """The network alone, in its own number format."""
     model = found.model.model
     return model.diffusion_model(
@@ -104,7 +106,7 @@ def _velocity(found: Loaded, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
     )
 
 
-def _exact(found: Loaded) -> Callable[[dict[str, torch.Tensor]], torch.Tensor] | None:
+def _exact(found: LoadedFamily) -> Callable[[dict[str, torch.Tensor]], torch.Tensor] | None:
     """The same network in fp32 on the CPU; None where the machine's memory is short for it."""
     if psutil.virtual_memory().available < 3 * 4 * found.parameters:
         return None
@@ -118,8 +120,8 @@ def _exact(found: Loaded) -> Callable[[dict[str, torch.Tensor]], torch.Tensor] |
     return compute
 
 
-def _decode(family: Family, place: Place) -> Trial:
-    found = _loaded(family, place)
+def _decode(family: Family, settings: CaseSettings) -> Trial:
+    found = _loaded(family, settings)
     side = family.side // 8
     generator = torch.Generator().manual_seed(3)
     latent, small = (torch.randn(1, 4, one, one, generator=generator) for one in (side, 8))
@@ -138,25 +140,25 @@ def _decode(family: Family, place: Place) -> Trial:
     )
 
 
-def _conditioning(found: Loaded, text: str) -> Any:
+def _conditioning(found: LoadedFamily, text: str) -> Any:
     return import_module("nodes").CLIPTextEncode().encode(found.clip, text)[0]
 
 
-def _encode(family: Family, place: Place) -> Trial:
-    found = _loaded(family, place)
+def _encode(family: Family, settings: CaseSettings) -> Trial:
+    found = _loaded(family, settings)
     return Trial(Side("text encoders", lambda: _conditioning(found, _TEXT)))
 
 
-def _picture(family: Family, place: Place) -> Trial:
-    found = _loaded(family, place)
+def _picture(family: Family, settings: CaseSettings) -> Trial:
+    found = _loaded(family, settings)
     nodes = import_module("nodes")
     latent = {"samples": torch.zeros(1, 4, family.side // 8, family.side // 8)}
 
-    def run() -> torch.Tensor:
+    def make_picture() -> torch.Tensor:
         prompts = [_conditioning(found, text) for text in (_TEXT, "blurry")]
         sampled = nodes.KSampler().sample(
             found.model, 42, family.steps, 7.0, "euler", "normal", *prompts, latent, 1.0
         )
         return nodes.VAEDecode().decode(found.vae, sampled[0])[0]
 
-    return Trial(Side("txt2img", run))
+    return Trial(Side("txt2img", make_picture))

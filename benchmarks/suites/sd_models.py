@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+from ...xpu_runtime.host.types import CLIP, VAE, ModelPatcher
+
 _UNET: dict[str, Any] = {
     "image_size": 32,
     "in_channels": 4,
@@ -109,13 +111,13 @@ FAMILIES = (
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedFamily:
     """What the host's loader made."""
 
     family: Family
-    model: Any
-    clip: Any
-    vae: Any
+    model: ModelPatcher
+    clip: CLIP
+    vae: VAE
     parameters: int
     """Of the UNet."""
 
@@ -181,27 +183,27 @@ def state(family: Family, tree: Path) -> dict[str, torch.Tensor]:
     return made
 
 
-_KEPT: dict[tuple[str, torch.dtype], Loaded] = {}
+_LOADED: dict[tuple[str, torch.dtype], LoadedFamily] = {}
 
 
-def loaded(name: str, tree: Path, dtype: torch.dtype) -> Loaded:
+def load_family(name: str, tree: Path, dtype: torch.dtype) -> LoadedFamily:
     """The family's model through the host's loader; the one before it is dropped first.
 
     `dtype` is the UNet's; text encoders and VAE get what the host chooses.
     """
-    if (name, dtype) not in _KEPT:
+    if (name, dtype) not in _LOADED:
         management = import_module("comfy.model_management")
         management.unload_all_models()
-        _KEPT.clear()
+        _LOADED.clear()
         gc.collect()
         management.soft_empty_cache()
-        _KEPT[name, dtype] = _load(name, tree, dtype)
-    return _KEPT[name, dtype]
+        _LOADED[name, dtype] = _load(name, tree, dtype)
+    return _LOADED[name, dtype]
 
 
-def _load(name: str, tree: Path, dtype: torch.dtype) -> Loaded:
+def _load(name: str, tree: Path, dtype: torch.dtype) -> LoadedFamily:
     family = next(family for family in FAMILIES if family.name == name)
     load = import_module("comfy.sd").load_state_dict_guess_config
     model, clip, vae, _ = load(state(family, tree), model_options={"dtype": dtype})
     parameters = sum(value.numel() for value in model.model.diffusion_model.parameters())
-    return Loaded(family, model, clip, vae, parameters)
+    return LoadedFamily(family, model, clip, vae, parameters)

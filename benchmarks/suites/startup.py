@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ...launcher.folders import REPOSITORY, child_environment
-from ..case import NO_DTYPE, Case, Place, Side, Trial
+from ..case import NO_DTYPE, Case, CaseSettings, Side, Trial
 from .sd_models import FAMILIES
 from .startup_servers import (
     BARE,
@@ -33,7 +33,6 @@ QUICK_FAMILY, FAMILY = "tiny", "SD 1.5"
 
 
 def cases() -> list[Case]:
-    """The suite."""
     made = [
         Case(
             "loading this extension",
@@ -65,8 +64,8 @@ def cases() -> list[Case]:
     return made
 
 
-def _loading(place: Place) -> Trial:
-    if place.tree is None or not LOADING.exists():
+def _loading(settings: CaseSettings) -> Trial:
+    if settings.tree is None or not LOADING.exists():
         raise ValueError("This case needs ComfyUI (--tree) and a clone with its folder tests/.")
     last: dict[str, Any] = {}
     processor: list[float] = []
@@ -74,7 +73,7 @@ def _loading(place: Place) -> Trial:
     def once() -> float:
         done = subprocess.run(
             [sys.executable, str(LOADING), str(REPOSITORY)],
-            cwd=place.tree,
+            cwd=settings.tree,
             env={**child_environment(), "CUDA_VISIBLE_DEVICES": ""},
             capture_output=True,
             text=True,
@@ -99,21 +98,21 @@ def _sides(kind: Kind, seconds: Callable[[Kind], float]) -> tuple[Side, Side]:
     )
 
 
-def _start(kind: Kind, place: Place) -> Trial:
+def _start(kind: Kind, settings: CaseSettings) -> Trial:
     forget(START)
     return Trial(
-        *_sides(kind, lambda which: start_seconds(which, place)),
+        *_sides(kind, lambda which: start_seconds(which, settings)),
         facts=lambda: processor_facts(START, kind),
     )
 
 
-def _prompt(kind: Kind, family: str, place: Place) -> Trial:
-    if place.tree is None:
+def _prompt(kind: Kind, family: str, settings: CaseSettings) -> Trial:
+    if settings.tree is None:
         raise ValueError("This suite needs ComfyUI: name its folder with --tree.")
     row = next(row for row in FAMILIES if row.name == family)
     forget(row.name)
     return Trial(
-        *_sides(kind, lambda which: answer_seconds(which, place, row)),
+        *_sides(kind, lambda which: answer_seconds(which, settings, row)),
         facts=lambda: {
             "steps": row.steps,
             "side": row.side,

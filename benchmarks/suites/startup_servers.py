@@ -19,7 +19,7 @@ from ...launcher.folders import REPOSITORY, child_environment
 from ...launcher.installation import link_extension, prepare_base
 from ...launcher.server import Server, ServerCommand, free_port
 from .. import words
-from ..case import Place
+from ..case import CaseSettings
 from ..result import Timing
 from .sd_models import Family, state
 
@@ -104,16 +104,16 @@ def patched_tree(tree: Path) -> Path:
     return copy
 
 
-def started(kind: Kind, place: Place) -> Server:
+def started(kind: Kind, settings: CaseSettings) -> Server:
     """A new server, which does not answer yet. Raises `ValueError` without a tree."""
-    if place.tree is None:
+    if settings.tree is None:
         raise ValueError("This suite needs ComfyUI: name its folder with --tree.")
-    tree = patched_tree(place.tree) if kind.patched else place.tree
+    tree = patched_tree(settings.tree) if kind.patched else settings.tree
     base = prepare_base(scratch() / kind.name.replace(" ", "-"), tree)
     if kind.extension:
         link_extension(base)
     log = DOWN.enter_context((base / "server.log").open("a", encoding="utf-8"))
-    cpu = place.device.type == "cpu"
+    cpu = settings.device.type == "cpu"
     arguments = ["--disable-api-nodes", *(["--cpu"] if cpu else [])]
     command = ServerCommand((sys.executable,), tree, base, free_port(), arguments)
     environment = {**child_environment(), "HF_HUB_OFFLINE": "1"}
@@ -122,12 +122,12 @@ def started(kind: Kind, place: Place) -> Server:
     return Server(command, log, environment)
 
 
-def start_seconds(kind: Kind, place: Place) -> float:
+def start_seconds(kind: Kind, settings: CaseSettings) -> float:
     """How long a server takes until it answers; it is stopped then."""
-    if kind.patched and place.tree is not None:
-        patched_tree(place.tree)  # is not part of the start
+    if kind.patched and settings.tree is not None:
+        patched_tree(settings.tree)  # is not part of the start
     began = time.perf_counter()
-    with started(kind, place) as server:
+    with started(kind, settings) as server:
         server.wait_ready()
         taken = time.perf_counter() - began
         _USED[START, kind].append(_processor_seconds(server))
@@ -135,9 +135,9 @@ def start_seconds(kind: Kind, place: Place) -> float:
 
 
 @functools.cache
-def running(kind: Kind, place: Place) -> Server:
+def running_server(kind: Kind, settings: CaseSettings) -> Server:
     """The server of a kind that answers prompts."""
-    server = DOWN.enter_context(started(kind, place))
+    server = DOWN.enter_context(started(kind, settings))
     server.wait_ready()
     return server
 
@@ -152,12 +152,12 @@ def checkpoint(family: Family, tree: Path) -> Path:
     return path
 
 
-def answer_seconds(kind: Kind, place: Place, family: Family) -> float:
+def answer_seconds(kind: Kind, settings: CaseSettings, family: Family) -> float:
     """How long a server takes for a prompt, by its own clock, with a seed that it has not seen."""
-    server = running(kind, place)
-    if place.tree is None or server.command.base is None:
+    server = running_server(kind, settings)
+    if settings.tree is None or server.command.base is None:
         raise ValueError("This suite needs ComfyUI: name its folder with --tree.")
-    path = checkpoint(family, place.tree)
+    path = checkpoint(family, settings.tree)
     link = server.command.base / "models" / "checkpoints" / path.name
     if not link.exists():
         link.symlink_to(path)

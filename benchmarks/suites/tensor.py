@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 
-from ..case import NO_DTYPE, Case, Place, Side, Trial
+from ..case import NO_DTYPE, Case, CaseSettings, Side, Trial
 from .tensors import normal
 
 MIB = 1 << 20
@@ -13,7 +13,6 @@ _PRODUCT_DTYPES = ("fp32", "fp16", "bf16")
 
 
 def cases() -> list[Case]:
-    """The suite."""
     return [*_products(), *_streams(), *_copies(), *_allocations()]
 
 
@@ -32,8 +31,8 @@ def _products() -> list[Case]:
     ]
 
 
-def _product(side: int, place: Place) -> Trial:
-    a, b = normal(place, side, side), normal(place, side, side, seed=2)
+def _product(side: int, settings: CaseSettings) -> Trial:
+    a, b = normal(settings, side, side), normal(settings, side, side, seed=2)
     # Four rows tell as much of the rounding as all, and fp64 on a CPU is slow.
     return Trial(
         Side("torch.matmul", lambda: a @ b),
@@ -72,9 +71,9 @@ def _streams() -> list[Case]:
     ]
 
 
-def _stream(name: str, count: int, place: Place) -> Trial:
+def _stream(name: str, count: int, settings: CaseSettings) -> Trial:
     _, call, passes = _OPERATIONS[name]
-    numbers = normal(place, count)
+    numbers = normal(settings, count)
     return Trial(
         Side(name, lambda: call(numbers)),
         moved=passes * numbers.nbytes,
@@ -109,18 +108,18 @@ def _host_side(count: int, pinned: bool) -> torch.Tensor:
     return torch.ones(count).pin_memory() if pinned else torch.ones(count)
 
 
-def _to_device(count: int, place: Place, pinned: bool = False) -> Trial:
-    source, target = _host_side(count, pinned), torch.empty(count, device=place.device)
+def _to_device(count: int, settings: CaseSettings, pinned: bool = False) -> Trial:
+    source, target = _host_side(count, pinned), torch.empty(count, device=settings.device)
     return _copy(source, target, 1)
 
 
-def _from_device(count: int, place: Place, pinned: bool = False) -> Trial:
-    source, target = torch.ones(count, device=place.device), _host_side(count, pinned)
+def _from_device(count: int, settings: CaseSettings, pinned: bool = False) -> Trial:
+    source, target = torch.ones(count, device=settings.device), _host_side(count, pinned)
     return _copy(source, target, 1)
 
 
-def _on_device(count: int, place: Place) -> Trial:
-    source = torch.ones(count, device=place.device)
+def _on_device(count: int, settings: CaseSettings) -> Trial:
+    source = torch.ones(count, device=settings.device)
     return _copy(source, torch.empty_like(source), 2)
 
 
@@ -149,5 +148,5 @@ def _allocations() -> list[Case]:
     ]
 
 
-def _allocation(count: int, place: Place) -> Trial:
-    return Trial(Side("torch.empty", lambda: torch.empty(count, device=place.device).data_ptr()))
+def _allocation(count: int, settings: CaseSettings) -> Trial:
+    return Trial(Side("torch.empty", lambda: torch.empty(count, device=settings.device).data_ptr()))

@@ -15,7 +15,8 @@ from ...inference import precision
 from ...nodes.upscale import model as models
 from ...nodes.upscale import upscaling
 from ...nodes.upscale.plan import PLANNED
-from ..case import NO_DTYPE, Case, Place, Side, Trial
+from ...xpu_runtime.host.types import Descriptor
+from ..case import NO_DTYPE, Case, CaseSettings, Side, Trial
 from .upscale_networks import descriptor, pictures
 
 QUICK = ("compact:64", "compact:2x48")
@@ -33,7 +34,6 @@ REFERENCE_PIXELS = 2 << 20
 
 
 def cases() -> list[Case]:
-    """The suite."""
     return [
         Case(
             name,
@@ -48,7 +48,9 @@ def cases() -> list[Case]:
     ]
 
 
-def host_call(model: Any, images: Any, device: Any) -> Callable[[], Any]:
+def host_call(
+    model: Descriptor, images: torch.Tensor, device: torch.device
+) -> Callable[[], torch.Tensor]:
     """A run of the host's own node, whose model management is told of the model as its loader
     tells it."""
     management = import_module("comfy.model_management")
@@ -60,7 +62,7 @@ def host_call(model: Any, images: Any, device: Any) -> Callable[[], Any]:
     return lambda: run(model, images)[0]
 
 
-def untiled(model: Any, images: Any, device: Any) -> Any:
+def untiled(model: Descriptor, images: torch.Tensor, device: torch.device) -> torch.Tensor:
     """fp32 without tiles and without TF32, one picture after the other."""
     model.model.to(device)
     before = torch.backends.cudnn.allow_tf32
@@ -75,20 +77,20 @@ def untiled(model: Any, images: Any, device: Any) -> Any:
     return torch.cat(results)
 
 
-def largest(result: Any, reference: Any) -> float:
+def largest(result: torch.Tensor, reference: torch.Tensor) -> float:
     """The largest difference in 255ths."""
     return float((result - reference).abs().max() * 255)
 
 
-def _upscaling(name: str, place: Place) -> Trial:
+def _upscaling(name: str, settings: CaseSettings) -> Trial:
     architecture, _, size = name.partition(":")
     frames, side = (int(part) for part in (size if "x" in size else f"1x{size}").split("x"))
     images = pictures(frames, side, side)
     can_be_whole = architecture in CONVOLUTIONAL or side * side <= REFERENCE_PIXELS
-    reference = untiled(descriptor(architecture), images, place.device) if can_be_whole else None
-    theirs = host_call(descriptor(architecture), images, place.device)
+    reference = untiled(descriptor(architecture), images, settings.device) if can_be_whole else None
+    theirs = host_call(descriptor(architecture), images, settings.device)
     model = descriptor(architecture)
-    network = models.manage(model, place.device, "auto")
+    network = models.manage(model, settings.device, "auto")
 
     def facts() -> dict[str, Any]:
         with models.loaded(model):
@@ -98,7 +100,7 @@ def _upscaling(name: str, place: Place) -> Trial:
             "predicted MiB": round(plan.cost.peak / (1 << 20), 1),
             "plan": plan.text,
         }
-        if reference is not None and not place.emulated:
+        if reference is not None and not settings.emulated:
             found["host error /255"] = round(largest(theirs(), reference), 3)
         return found
 

@@ -17,13 +17,14 @@ from unittest import mock
 import torch
 
 from ...nodes.pipeline.classes import IpexPipeline
+from ...xpu_runtime.host.types import VAE
 from ...xpu_runtime.placement import There
 from ...xpu_runtime.placement.remote import place_vae
 from ...xpu_runtime.worker_plan import WorkerPlan
 from ...xpu_runtime.workers.wire import itself
 from ...xpu_runtime.workers.worker import Worker
-from ..case import NO_DTYPE, Case, Place, Side, Trial
-from .sd_models import Loaded, loaded
+from ..case import NO_DTYPE, Case, CaseSettings, Side, Trial
+from .sd_models import LoadedFamily, load_family
 
 _MIB = 1 << 20
 
@@ -43,7 +44,6 @@ _ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
 def cases() -> list[Case]:
-    """The suite."""
     return [
         Case(
             f"{size} MiB there and back" if size else "a call",
@@ -72,15 +72,15 @@ def _one_thread_worker() -> Worker:
     return worker
 
 
-def _overlap(place: Place) -> Trial:
-    if place.tree is None:
+def _overlap(settings: CaseSettings) -> Trial:
+    if settings.tree is None:
         raise ValueError("This suite needs ComfyUI: name its folder with --tree.")
-    found = loaded("tiny", place.tree, torch.float32)
+    found = load_family("tiny", settings.tree, torch.float32)
     there = place_vae(found.vae, There(_one_thread_worker(), torch.device("cpu")), None)
     inputs = _sampling(found)
     nodes = import_module("nodes")
 
-    def one_after_another(vae: Any) -> Any:
+    def one_after_another(vae: VAE) -> Any:
         sampled = nodes.KSampler().sample(**inputs)[0]
         return nodes.VAEDecode().decode(vae, sampled)[0]
 
@@ -95,7 +95,7 @@ def _overlap(place: Place) -> Trial:
     )
 
 
-def _sampling(found: Loaded) -> dict[str, Any]:
+def _sampling(found: LoadedFamily) -> dict[str, Any]:
     """KSampler's inputs."""
     encode = import_module("nodes").CLIPTextEncode().encode
     positive, negative = (encode(found.clip, text)[0] for text in ("a lighthouse", "blurry"))
@@ -107,7 +107,7 @@ def _sampling(found: Loaded) -> dict[str, Any]:
     }
 
 
-def _shares(inputs: dict[str, Any], vae: Any) -> dict[str, Any]:
+def _shares(inputs: dict[str, Any], vae: VAE) -> dict[str, Any]:
     """Seconds of both halves, from which the best that could be had follows."""
     began = time.perf_counter()
     sampled = _in_one_thread(lambda: import_module("nodes").KSampler().sample(**inputs)[0])()
@@ -120,7 +120,7 @@ def _shares(inputs: dict[str, Any], vae: Any) -> dict[str, Any]:
 def _in_one_thread(call: Callable[[], Any]) -> Callable[[], Any]:
     """`call`, with which torch has one thread: the other cores are the other device."""
 
-    def run() -> Any:
+    def call_with_one_thread() -> Any:
         before = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
@@ -128,7 +128,7 @@ def _in_one_thread(call: Callable[[], Any]) -> Callable[[], Any]:
         finally:
             torch.set_num_threads(before)
 
-    return run
+    return call_with_one_thread
 
 
 @functools.cache
@@ -146,8 +146,8 @@ def private_mib(process: int) -> float:
     return next(int(line.split()[1]) / 1024 for line in status if line.startswith("RssAnon:"))
 
 
-def _call(size: int, place: Place) -> Trial:
-    if place.tree is None:
+def _call(size: int, settings: CaseSettings) -> Trial:
+    if settings.tree is None:
         raise ValueError("This suite needs ComfyUI: name its folder with --tree.")
     worker, ready = _worker()
     tensor = torch.rand(max(1, size * _MIB // 4))

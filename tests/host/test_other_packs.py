@@ -1,4 +1,8 @@
-"""Other packs that replace what we replace, loaded before us and after us, on emulated cards."""
+"""Other packs that replace what we replace, loaded before us and after us, on emulated cards.
+
+They are loaded from folders of their own: a host loads folders in order, and the packs of one
+folder in no order.
+"""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,8 @@
-"""What the registry's own tool makes of this repository, and what it packs for users."""
+"""What the registry's own tool makes of this repository, and what it packs for users.
+
+comfy-import-guard reads names in code and is blind to the table of seams; `tests/host` compares
+that with each host. `.comfyignore` keeps what users do not run out of the archive.
+"""
 
 import ast
 import re

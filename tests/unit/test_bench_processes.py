@@ -16,7 +16,7 @@ from comfyui_ipex.benchmarks.bench_process import SIGNALS, BenchProcess, Interru
 from comfyui_ipex.benchmarks.conductor import BenchPlan, Conductor
 from comfyui_ipex.benchmarks.measuring import BenchRequest
 from comfyui_ipex.benchmarks.record import Record
-from comfyui_ipex.benchmarks.result import MEASURED, Result, Timing, as_json
+from comfyui_ipex.benchmarks.result import MEASURED, CaseResult, Timing, as_json
 from conftest import REPOSITORY
 
 BEGINS = f"""
@@ -27,7 +27,7 @@ print(json.dumps({{"begin": ["tensor", "add 1 M", "cpu", "fp32"]}}), flush=True)
 
 
 SAMPLES = as_json(
-    Result("tensor", "add 1 M", "cpu", "fp32", "", "it", MEASURED, seconds=Timing.of([1.0] * 6))
+    CaseResult("tensor", "add 1 M", "cpu", "fp32", "", "it", MEASURED, seconds=Timing.of([1.0] * 6))
 )
 
 TOLD = f"print({json.dumps({'result': SAMPLES})!r}, flush=True)"
@@ -90,7 +90,7 @@ class Silent:
     def begins(self, what: Sequence[str]) -> None:
         """Nothing."""
 
-    def found(self, result: Result) -> None:
+    def found(self, result: CaseResult) -> None:
         """Nothing."""
 
 

@@ -8,10 +8,17 @@ from typing import Any
 import pytest
 import torch
 from comfyui_ipex.benchmarks import engine, measuring, words
-from comfyui_ipex.benchmarks.case import Case, Place, Side, Trial
+from comfyui_ipex.benchmarks.case import Case, CaseSettings, Side, Trial
 from comfyui_ipex.benchmarks.meter import Meter, Pace
 from comfyui_ipex.benchmarks.peaks import Peaks
-from comfyui_ipex.benchmarks.result import FAILED, MEASURED, OUT_OF_MEMORY, REFUSED, Result, Timing
+from comfyui_ipex.benchmarks.result import (
+    FAILED,
+    MEASURED,
+    OUT_OF_MEMORY,
+    REFUSED,
+    CaseResult,
+    Timing,
+)
 from comfyui_ipex.launcher.folders import child_environment
 from conftest import REPOSITORY
 
@@ -20,11 +27,13 @@ CPU = torch.device("cpu")
 BRIEF = Pace(round_s=0.0001, least_samples=1, limit_s=0.001, warm_s=0.0)
 
 
-def measured(trial: Trial) -> Result:
+def measured(trial: Trial) -> CaseResult:
     """The result of a case on the CPU, measured in next to no time."""
     meter = Meter(CPU, BRIEF)
     case = Case("a case", "", lambda place: trial)
-    return engine.run("tensor", case, Place(CPU, "fp32"), meter, Peaks(meter, "", quick=True))
+    return engine.measure_case(
+        "tensor", case, CaseSettings(CPU, "fp32"), meter, Peaks(meter, "", quick=True)
+    )
 
 
 def broken(*_: Any) -> Any:
@@ -75,7 +84,7 @@ def test_a_sweep_ends_where_memory_or_time_does(
     status: str, seconds: float | None, over: bool
 ) -> None:
     timing = None if seconds is None else Timing.of([seconds])
-    result = Result("sd", "a step", "cpu", "fp32", "", "", status, seconds=timing)
+    result = CaseResult("sd", "a step", "cpu", "fp32", "", "", status, seconds=timing)
     assert measuring.sweep_is_over(result, quick=True) is over
 
 

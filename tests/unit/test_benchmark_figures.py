@@ -5,13 +5,15 @@ import random
 import pytest
 from comfyui_ipex.benchmarks import compare, intervals, plots, report, words
 from comfyui_ipex.benchmarks.record import Record
-from comfyui_ipex.benchmarks.result import FAILED, MEASURED, Result, Timing, merged
+from comfyui_ipex.benchmarks.result import FAILED, MEASURED, CaseResult, Timing, merged
 
 
-def result(case: str, *passes: list[float]) -> Result:
+def result(case: str, *passes: list[float]) -> CaseResult:
     """A case that was measured in these passes."""
     made = [
-        Result("tensor", case, "cpu", "fp32", "a case", "ours", MEASURED, seconds=Timing.of(times))
+        CaseResult(
+            "tensor", case, "cpu", "fp32", "a case", "ours", MEASURED, seconds=Timing.of(times)
+        )
         for times in passes
     ]
     whole = made[0]
@@ -20,12 +22,12 @@ def result(case: str, *passes: list[float]) -> Result:
     return whole
 
 
-def record(*results: Result) -> Record:
+def record(*results: CaseResult) -> Record:
     """A record of these results."""
     return Record("ipex-benchmarks", quick=False, passes=1, results=list(results))
 
 
-def measured(seed: int, drift: float, passes: int, speed: float = 1.0) -> Result:
+def measured(seed: int, drift: float, passes: int, speed: float = 1.0) -> CaseResult:
     """A case whose processes differ by `drift`, and whose samples differ far less."""
     draw = random.Random(seed)
     times = []
@@ -85,7 +87,7 @@ def test_passes_together_are_as_uncertain_as_they_lie_apart() -> None:
 
 def test_a_pass_that_failed_is_told_beside_the_times_of_the_other() -> None:
     good = measured(1, 0.01, 1)
-    bad = Result("tensor", good.case, "cpu", "fp32", "", "", FAILED, "the driver went away")
+    bad = CaseResult("tensor", good.case, "cpu", "fp32", "", "", FAILED, "the driver went away")
     for whole in (merged(good, bad), merged(bad, good)):
         assert whole.seconds == good.seconds
         assert whole.why == "in another pass: failed: the driver went away"
@@ -137,7 +139,7 @@ def test_the_comparison_says_what_differed_and_how_large_the_noise_is() -> None:
 
 def test_a_sweeps_plot_says_how_much_even_where_it_is_short() -> None:
     steps = [
-        Result("sd", f"batch {batch}", "cpu", "fp32", "", "", MEASURED, sweep="a step",
+        CaseResult("sd", f"batch {batch}", "cpu", "fp32", "", "", MEASURED, sweep="a step",
                batch=batch, seconds=Timing.of([0.5 + 0.1 * batch]), peak_bytes=10_000_000 * batch)
         for batch in (1, 2)
     ]  # fmt: skip

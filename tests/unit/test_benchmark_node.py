@@ -1,11 +1,10 @@
 """The Benchmark node: a short run in a process that has other things to do."""
 
 import sys
-from typing import Any
 
 import pytest
 import torch
-from comfyui_ipex.benchmarks import short
+from comfyui_ipex.benchmarks import engine
 from comfyui_ipex.nodes.benchmark import IpexBenchmark
 from comfyui_ipex.xpu_runtime import host
 
@@ -25,9 +24,9 @@ class Bar:
 def bar(monkeypatch: pytest.MonkeyPatch) -> Bar:
     """The bar of a host that runs on the CPU; two small cases stand for all."""
     made = Bar()
-    quick = short.quick_cases()
+    quick = engine.quick_cases()
     few = [one for one in quick if one[1].name.startswith(("allocate", "not an XPU"))]
-    monkeypatch.setattr(short, "quick_cases", lambda: few)
+    monkeypatch.setattr(engine, "quick_cases", lambda: few)
     monkeypatch.setattr(host, "progress_bar", lambda total: made)
     monkeypatch.setattr(host, "check_interrupted", lambda: None)
     monkeypatch.setattr(host, "empty_caches", lambda: None)
@@ -70,22 +69,22 @@ def test_the_user_can_interrupt_between_two_cases(
 
 
 def test_a_short_run_has_the_quick_cases_of_suites_that_need_torch_alone() -> None:
-    cases = short.quick_cases()
+    cases = engine.quick_cases()
     assert {suite for suite, _ in cases} == {"tensor", "conv", "attention"}
     assert all(case.quick for _, case in cases)
 
 
 def test_a_case_that_fails_or_runs_out_of_memory_is_a_line_and_not_the_end() -> None:
-    from comfyui_ipex.benchmarks.case import Case, Side, Trial
+    from comfyui_ipex.benchmarks.case import Case, CaseSettings, Side, Trial
 
-    def broken(place: Any) -> Trial:
-        raise TypeError(f"no such thing on {place.device}")
+    def broken(settings: CaseSettings) -> Trial:
+        raise TypeError(f"no such thing on {settings.device}")
 
-    def too_large(place: Any) -> Trial:
+    def too_large(settings: CaseSettings) -> Trial:
         return Trial(Side("it", lambda: (_ for _ in ()).throw(torch.OutOfMemoryError("full"))))
 
     cases = [("tensor", Case("a", "", broken)), ("tensor", Case("b", "", too_large))]
-    text = short.run(cases, torch.device("cpu"), (), lambda done: None)
+    text = engine.measure_quick_cases(cases, torch.device("cpu"), (), lambda done: None)
     assert "TypeError: no such thing on cpu" in text
     assert "out of memory" in text
 
@@ -94,4 +93,4 @@ def test_loading_the_nodes_imports_no_suite() -> None:
     modules = [name for name in sys.modules if name.endswith("nodes.benchmark")]
     assert modules
     module = sys.modules[modules[0]]
-    assert not hasattr(module, "short")
+    assert not hasattr(module, "engine")

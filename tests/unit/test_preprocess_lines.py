@@ -17,8 +17,8 @@ import torch
 from comfyui_ipex.nodes.preprocess import blur
 from comfyui_ipex.nodes.preprocess.controlnet_aux import network_class
 from comfyui_ipex.nodes.preprocess.networks import anyline, manga_line
-from comfyui_ipex.nodes.preprocess.networks.scribbles import scribble
-from comfyui_ipex.nodes.preprocess.networks.small_objects import large_objects
+from comfyui_ipex.nodes.preprocess.networks.anyline import large_objects
+from comfyui_ipex.nodes.preprocess.networks.soft_edges import scribble
 from conftest import REPOSITORY
 from edge_networks import METHODS, SHADE, Reference
 from scipy import ndimage

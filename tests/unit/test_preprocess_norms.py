@@ -6,13 +6,14 @@ from collections.abc import Callable
 import pytest
 import torch
 from comfyui_ipex.nodes.preprocess.method import NetworkSpec
-from comfyui_ipex.nodes.preprocess.networks.channels_last import (
+from comfyui_ipex.nodes.preprocess.networks.fast_layers import (
+    InstanceNorm,
     OfPictures,
     ReflectionPad,
     ToOneMap,
     with_channels_last,
+    with_quick_norms,
 )
-from comfyui_ipex.nodes.preprocess.networks.instance_norms import InstanceNorm, with_quick_norms
 from comfyui_ipex.nodes.preprocess.networks.lineart import METHODS
 from torch import nn
 

@@ -1,4 +1,9 @@
-"""The wrapper around a model's steps: it decides at the first step of a size how to run it."""
+"""The wrapper around a model's steps: it decides at the first step of a size how to run it.
+
+The first step runs as found and in each other way, on the real inputs; its own result is always
+the one as found. Patch 0006's `on_full_load` is not used: a wrapper works on patched hosts and on
+unpatched ones.
+"""
 
 import subprocess
 import time

@@ -1,4 +1,9 @@
-"""A step recorded as a graph of the device's work, and repeated without its Python code."""
+"""A step recorded as a graph of the device's work, and repeated without its Python code.
+
+A recording is bound to the shapes of all inputs, to every plain value in them, and to the
+addresses of all weights. So a LoRA that is loaded has the step recorded anew, in some 0.1 s. Steps
+with code of other nodes in them are not recorded.
+"""
 
 from collections.abc import Callable
 from typing import Any

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ..blur import blurred
 from ..method import Batch, Hint, Method, NetworkSpec, Option, Paths, WeightFile
 from . import annotators, lineart, lineart_anime, manga_line, teed
-from .small_objects import large_objects
 from .soft_edges import SAFE_STEPS, stepped
 
 _STANDARD = "lineart_standard"
@@ -40,7 +40,6 @@ class EdgesAndLines(nn.Module):
         self.lines = lines
 
     def forward(self, images: Tensor) -> Tensor:
-        """See the class."""
         return torch.cat((self.edges(images), self.lines(images).float()), 1)
 
 
@@ -93,6 +92,48 @@ def draw_lines(network: nn.Module | None, batch: Batch, options: Mapping[str, An
     smallest = -(-int(options["object_min_size"]) // _CHANNELS)
     objects = large_objects(lines > 0, smallest, int(options["object_connectivity"]) > 1)
     return Hint(torch.where(objects, 1 - (1 - lines) * (1 - edges), edges))
+
+
+def large_objects(mask: Tensor, least: int, diagonal: bool) -> Tensor:
+    """bool [N, 1, H, W]: `mask` without connected objects of fewer than `least` pixels.
+
+    `diagonal` says whether pixels that touch at a corner are connected. The same as
+    skimage's `remove_small_objects`.
+
+    Every pixel starts with a number of its own and takes the largest of its neighbours' in each
+    step, so that after `least` steps an object of fewer pixels has one number. An object in
+    which two numbers still meet is larger than that.
+    """
+    frames, _, height, width = mask.shape
+    own = torch.arange(1, height * width + 1, dtype=torch.int32, device=mask.device)
+    numbers = own.view(1, 1, height, width) * mask
+    for _ in range(least):
+        numbers = _largest_around(numbers, diagonal) * mask
+    turned = (height * width + 1 - numbers) * mask
+    meets = (_largest_around(numbers, diagonal) * mask != numbers) | (
+        _largest_around(turned, diagonal) * mask != turned
+    )
+    # One row of counters a frame; the counter 0 is that of the background.
+    places = numbers.flatten(1).long()
+    weights = torch.where(meets, least, 1).to(torch.int32).flatten(1)
+    counters = torch.zeros(frames, height * width + 1, dtype=torch.int32, device=mask.device)
+    counters.scatter_add_(1, places, weights)
+    return (counters.gather(1, places) >= least).view_as(mask) & mask
+
+
+def _largest_around(numbers: Tensor, diagonal: bool) -> Tensor:
+    """The largest number of each pixel and its neighbours."""
+    rows = _largest_along(numbers, -2)
+    if diagonal:
+        return _largest_along(rows, -1)
+    return torch.maximum(rows, _largest_along(numbers, -1))
+
+
+def _largest_along(numbers: Tensor, dim: int) -> Tensor:
+    length = numbers.shape[dim]
+    around = functional.pad(numbers, (1, 1, 0, 0) if dim == -1 else (0, 0, 1, 1))
+    before, after = around.narrow(dim, 0, length), around.narrow(dim, 2, length)
+    return torch.maximum(numbers, torch.maximum(before, after))
 
 
 METHODS = (

@@ -33,7 +33,7 @@ class BodyPartBox:
         """The part of a picture [C, H, W]."""
         return picture[:, self.y : self.y + self.side, self.x : self.x + self.side]
 
-    def placed(self, point: Point, height: int, width: int) -> Point:
+    def to_picture(self, point: Point, height: int, width: int) -> Point:
         """A pixel of the square as a place in the picture; -1 pixel where it is at the edge."""
         x = -1.0 if point[0] < _AT_EDGE else point[0] + self.x
         y = -1.0 if point[1] < _AT_EDGE else point[1] + self.y

@@ -17,11 +17,11 @@ from torch.nn import functional
 from ....inference.weight_files import load_state_dict
 from ..geometry import MOST_ASPECT
 from ..method import Batch, Hint, Method, NetworkSpec, Option, Paths, WeightFile
+from .checkpoints import fill
 from .depth_maps import normalised, stretched
-from .filling import fill
 
 if TYPE_CHECKING:
-    from transformers import DepthAnythingConfig
+    from transformers import DepthAnythingConfig, Dinov2Config
 
 PATCH = 14
 TRAINED_SIDE = 518
@@ -161,7 +161,7 @@ class DepthAnything(nn.Module):
         return self.network(pictures).predicted_depth[:, None]
 
 
-def _embeddings(config: Any) -> nn.Module:
+def _embeddings(config: "Dinov2Config") -> nn.Module:
     """DINOv2's embeddings, with positions stretched as Depth Anything V2 does it."""
     from transformers.models.dinov2.modeling_dinov2 import Dinov2Embeddings
 

@@ -83,7 +83,7 @@ def _found(
     cut = [crop.box.of(pictures[crop.picture]) for crop in crops]
     for crop, points in zip(crops, find(network, cut, budget), strict=True):
         if points:
-            yield crop, tuple(crop.box.placed(point, height, width) for point in points)
+            yield crop, tuple(crop.box.to_picture(point, height, width) for point in points)
 
 
 def _hands(network: nn.Module, cut: list[Tensor], budget: int) -> list[list[Point]]:

@@ -5,14 +5,14 @@ from torch import nn
 from ..controlnet_aux import network_class
 from ..method import Method, NetworkSpec, Paths
 from . import annotators
-from .checkpoints import filled
+from .checkpoints import make_filled
 from .soft_edges import SAFE, MeanOfSides, draw_scribbles, draw_soft_edges
 
 
 def load(paths: Paths) -> nn.Module:
     """HED with the weights in `paths`."""
     make = network_class("controlnet_aux.hed:ControlNetHED_Apache2")
-    return MeanOfSides(filled(make, paths[annotators.HED.name])).eval()
+    return MeanOfSides(make_filled(make, paths[annotators.HED.name])).eval()
 
 
 _NETWORKS = {"": NetworkSpec((annotators.HED,), load)}

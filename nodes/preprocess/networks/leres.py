@@ -10,8 +10,8 @@ from ....inference.weight_files import load_state_dict
 from ..controlnet_aux import network_class
 from ..method import Batch, Hint, Method, NetworkSpec, Option, Paths, WeightFile
 from . import annotators, leres_boost
+from .checkpoints import fill, make_empty
 from .depth_maps import normalised, stretched
-from .filling import fill, unfilled
 
 _MODEL = "controlnet_aux.leres.leres.multi_depth_model_woauxi:RelDepthModel"
 
@@ -49,7 +49,7 @@ class Leres(nn.Module):
 def load(paths: Paths) -> nn.Module:
     """The network from its file."""
     path = paths[DEPTH.name]
-    network = unfilled(Leres)
+    network = make_empty(Leres)
     state = load_state_dict(path, within="depth_model")
     return fill(network, {f"network.{name}": value for name, value in state.items()}, path)
 
@@ -57,7 +57,7 @@ def load(paths: Paths) -> nn.Module:
 def load_boosted(paths: Paths) -> nn.Module:
     """The network and the one that merges its depths, from their files."""
     path = paths[MERGE.name]
-    merge = fill(unfilled(leres_boost.merging), load_state_dict(path), path)
+    merge = fill(make_empty(leres_boost.merging), load_state_dict(path), path)
     return leres_boost.Boosted(load(paths), merge).eval()
 
 

@@ -9,9 +9,8 @@ from torch import nn
 from ..controlnet_aux import network_class
 from ..method import Batch, Hint, Method, NetworkSpec, Option, Paths, WeightFile
 from . import annotators
-from .channels_last import with_channels_last
-from .checkpoints import filled
-from .instance_norms import with_quick_norms
+from .checkpoints import make_filled
+from .fast_layers import with_channels_last, with_quick_norms
 
 _BLOCKS = 3
 """Residual blocks of the published networks."""
@@ -20,7 +19,7 @@ _BLOCKS = 3
 def network_of(path: Path) -> nn.Module:
     """The generator with the weights in `path`: lines are 0, paper is 1."""
     make = network_class("controlnet_aux.lineart:Generator")
-    return with_channels_last(with_quick_norms(filled(lambda: make(3, 1, _BLOCKS), path)))
+    return with_channels_last(with_quick_norms(make_filled(lambda: make(3, 1, _BLOCKS), path)))
 
 
 def _network(file: WeightFile) -> NetworkSpec:

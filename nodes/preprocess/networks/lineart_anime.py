@@ -11,8 +11,8 @@ from torch.nn import functional
 from ..controlnet_aux import network_class
 from ..method import Batch, Hint, Method, NetworkSpec, Paths
 from . import annotators
-from .checkpoints import filled
-from .instance_norms import with_quick_norms
+from .checkpoints import make_filled
+from .fast_layers import with_quick_norms
 
 MULTIPLE = 256
 """The network halves its pictures eight times."""
@@ -39,7 +39,7 @@ def network_of(path: Path) -> nn.Module:
     """The U-Net with the weights in `path`."""
     make = network_class("controlnet_aux.lineart_anime:UnetGenerator")
     norm = partial(nn.InstanceNorm2d, affine=False, track_running_stats=False)
-    network = filled(lambda: make(3, 1, 8, 64, norm_layer=norm), path)
+    network = make_filled(lambda: make(3, 1, 8, 64, norm_layer=norm), path)
     return Sketch(with_quick_norms(network)).eval()
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..method import Batch, Hint, Method, NetworkSpec, Paths
 from . import annotators
-from .checkpoints import filled
+from .checkpoints import make_filled
 
 _GRAY = (0.299, 0.587, 0.114)
 """Shares of red, green and blue: ITU-R BT.601, as in OpenCV."""
@@ -93,7 +93,6 @@ class MangaLine(nn.Module):
         self.conv15 = _Model(*_activated(_LAST_CHANNELS, 1, size=1))
 
     def forward(self, images: Tensor) -> Tensor:
-        """See the class."""
         red, green, blue = images.mul(255).split(1, 1)
         result = red * _GRAY[0] + green * _GRAY[1] + blue * _GRAY[2]
         kept: list[Tensor] = []
@@ -109,7 +108,7 @@ class MangaLine(nn.Module):
 
 def network_of(path: Path) -> nn.Module:
     """The network with the weights in `path`."""
-    return filled(MangaLine, path)
+    return make_filled(MangaLine, path)
 
 
 def load(paths: Paths) -> nn.Module:

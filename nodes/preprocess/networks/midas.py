@@ -11,8 +11,8 @@ from ....inference.weight_files import load_state_dict
 from ..controlnet_aux import network_class
 from ..method import Batch, Hint, Method, NetworkSpec, Option, Paths, WeightFile
 from . import annotators
+from .checkpoints import fill, make_empty
 from .depth_maps import stretched
-from .filling import fill, unfilled
 
 _DPT = "controlnet_aux.midas.midas.dpt_depth:DPTDepthModel"
 _ACTIVATIONS = "controlnet_aux.midas.midas.vit:activations"
@@ -42,7 +42,7 @@ class Midas(nn.Module):
 def load(paths: Paths) -> nn.Module:
     """The network from its file."""
     path = next(iter(paths.values()))
-    network = unfilled(Midas)
+    network = make_empty(Midas)
     state = load_state_dict(path)
     return fill(network, {f"network.{name}": value for name, value in state.items()}, path)
 

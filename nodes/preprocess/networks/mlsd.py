@@ -1,7 +1,7 @@
 """M-LSD: straight lines."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,10 @@ from torch.nn import functional
 from ..controlnet_aux import network_class
 from ..method import Batch, Hint, Method, NetworkSpec, Option, Paths
 from . import annotators
-from .checkpoints import filled
+from .checkpoints import make_filled
+
+if TYPE_CHECKING:
+    import numpy
 
 _MOST_LINES = 200
 """Of a picture; the reference takes as many."""
@@ -34,7 +37,6 @@ class LineMaps(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        """See the class."""
         seen = functional.pad(images * 2 - 1, (0, 0, 0, 0, 0, 1), value=_FOURTH_CHANNEL)
         maps = self.network(seen)[:, :5].float()
         return torch.cat((maps[:, :1].sigmoid(), maps[:, 1:]), 1)
@@ -43,7 +45,7 @@ class LineMaps(nn.Module):
 def load(paths: Paths) -> nn.Module:
     """M-LSD large with the weights in `paths`."""
     make = network_class("controlnet_aux.mlsd.models.mbv2_mlsd_large:MobileV2_MLSD_Large")
-    return LineMaps(filled(make, paths[annotators.MLSD.name])).eval()
+    return LineMaps(make_filled(make, paths[annotators.MLSD.name])).eval()
 
 
 def candidates(maps: Tensor) -> Tensor:
@@ -67,7 +69,7 @@ def segments(found: Tensor, least_score: float, least_length: float) -> Tensor:
     return ends.trunc().int()[:, chosen].T
 
 
-def drawn(lines: Tensor, picture: Any) -> None:
+def drawn(lines: Tensor, picture: "numpy.ndarray") -> None:
     """Draw lines, int32 [count, 4], into a numpy array uint8 [H, W]."""
     import cv2
 

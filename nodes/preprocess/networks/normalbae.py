@@ -15,8 +15,8 @@ from ....inference.weight_files import load_state_dict
 from ..controlnet_aux import network_class
 from ..method import Batch, Hint, Method, NetworkSpec, Paths, WeightFile
 from . import annotators
+from .checkpoints import fill
 from .depth_maps import normalised
-from .filling import fill
 
 _SUBMODULES = "controlnet_aux.normalbae.nets.submodules"
 

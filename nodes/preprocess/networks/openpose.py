@@ -18,7 +18,7 @@ from ..controlnet_aux import network_class
 from ..geometry import MOST_ASPECT
 from ..method import Batch, Hint, Method, NetworkSpec, Option, Paths, WeightFile
 from . import annotators, resampling
-from .filling import fill, unfilled
+from .checkpoints import fill, make_empty
 from .hands_and_faces import hands_and_faces
 from .people import PARTS, Field, JointPeaks, group
 from .skeletons import OFF, ON, Drawing, Person, Points, draw, pose_of
@@ -48,7 +48,7 @@ class OpenPose(nn.Module):
 
 def load(paths: Paths) -> nn.Module:
     """The three networks from their files."""
-    network = unfilled(OpenPose)
+    network = make_empty(OpenPose)
     for part, name in (("body", BODY), ("hand", HAND), ("face", FACE)):
         path = paths[name.name]
         module = getattr(network, part)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ..controlnet_aux import network_class
 from ..method import Method, NetworkSpec, Paths
 from . import annotators
-from .checkpoints import State, filled
+from .checkpoints import State, make_filled
 from .soft_edges import SAFE, draw_scribbles, draw_soft_edges
 
 _VARIANT = "carv4"
@@ -34,7 +34,6 @@ class LastMap(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        """See the class."""
         edges: Tensor = self.network(images.flip(1))[-1]
         return edges.float()
 
@@ -89,7 +88,7 @@ def _network() -> nn.Module:
 
 def load(paths: Paths) -> nn.Module:
     """PiDiNet with the weights in `paths`, its convolutions made plain."""
-    return LastMap(filled(_network, paths[annotators.PIDINET.name], plain_weights)).eval()
+    return LastMap(make_filled(_network, paths[annotators.PIDINET.name], plain_weights)).eval()
 
 
 _NETWORKS = {"": NetworkSpec((annotators.PIDINET,), load)}

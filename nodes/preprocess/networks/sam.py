@@ -15,8 +15,8 @@ from torch.nn import functional
 from ....inference.weight_files import load_state_dict
 from ..controlnet_aux import network_class
 from ..method import Batch, Hint, Method, NetworkSpec, Option, Paths, WeightFile
+from .checkpoints import fill
 from .depth_maps import normalised
-from .filling import fill
 
 _SAM = "controlnet_aux.segment_anything.build_sam:build_sam_vit_t"
 

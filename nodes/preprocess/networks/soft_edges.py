@@ -1,5 +1,6 @@
-"""Edge maps of 0 to 1 out of networks that see edges at several scales."""
+"""Edge maps of 0 to 1 out of networks that see edges at several scales, and scribbles of them."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..blur import WHOLE, blurred, blurred_whole
 from ..method import Batch, Hint, Option
-from .scribbles import scribble
 
 SAFE = Option(
     "safe",
@@ -19,6 +20,17 @@ SAFE = Option(
 
 SAFE_STEPS = 2
 """Between the three shades."""
+
+_SCRIBBLE_SIGMA = 3.0
+
+_STRONG_RIDGE = 127.0
+"""Of 255: ridges that are weaker after the blur are left out."""
+
+_LEAST_SCRIBBLE = 4.5 * WHOLE**2 / 255
+"""A pixel is white where the blurred line is above 4 of 255 once it is rounded."""
+
+_NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
+"""Across which a ridge may run, as (rows, columns)."""
 
 
 class MeanOfSides(nn.Module):
@@ -33,7 +45,6 @@ class MeanOfSides(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        """See the class."""
         size = images.shape[-2:]
         sides = [self._enlarged(side, size) for side in self.network(images * 255)]
         return torch.sigmoid(torch.cat(sides, 1).float().mean(1, keepdim=True))
@@ -64,3 +75,27 @@ def _edges(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) 
     assert network is not None
     edges = network(batch.images)
     return stepped(edges, SAFE_STEPS) if options[SAFE.name] == "enable" else edges
+
+
+def scribble(edges: Tensor) -> Tensor:
+    """fp32 [N, 1, H, W] of zeros and ones, of edges of 0 to 1; both sides are 13 or more.
+
+    The same as controlnet_aux's `nms` and what its detectors do with it, batched on the device.
+    The reference works on edges of 8 bits, so theirs are cut to the same shades.
+    """
+    shades = (edges * 255).floor_().clamp_(0, 255)
+    smooth = blurred(shades, _SCRIBBLE_SIGMA)
+    lines = (_ridges(smooth) & (smooth > _STRONG_RIDGE)).float()
+    return (blurred_whole(lines, _SCRIBBLE_SIGMA) >= _LEAST_SCRIBBLE).float()
+
+
+def _ridges(values: Tensor) -> Tensor:
+    """Where no neighbour is larger, in at least one of four directions."""
+    height, width = values.shape[-2:]
+    around = functional.pad(values, (1, 1, 1, 1), value=-math.inf)
+    found = torch.zeros_like(values, dtype=torch.bool)
+    for down, right in _NEIGHBOURS:
+        one = around[..., 1 + down :, 1 + right :][..., :height, :width]
+        other = around[..., 1 - down :, 1 - right :][..., :height, :width]
+        found |= values >= torch.maximum(one, other)
+    return found

@@ -9,13 +9,13 @@ from torch import nn
 from ..controlnet_aux import network_class
 from ..method import Batch, Hint, Method, NetworkSpec, Option, Paths
 from . import annotators
-from .checkpoints import filled
+from .checkpoints import make_filled
 from .soft_edges import MeanOfSides, stepped
 
 
 def network_of(path: Path) -> nn.Module:
     """TEED with the weights in `path`."""
-    return MeanOfSides(filled(network_class("controlnet_aux.teed.ted:TED"), path)).eval()
+    return MeanOfSides(make_filled(network_class("controlnet_aux.teed.ted:TED"), path)).eval()
 
 
 def load(paths: Paths) -> nn.Module:

@@ -11,7 +11,7 @@ from ....inference.weight_files import load_state_dict
 from ..controlnet_aux import network_class
 from ..method import Batch, Hint, Method, NetworkSpec, Option, Paths, WeightFile
 from . import annotators
-from .filling import fill, unfilled
+from .checkpoints import fill, make_empty
 
 _MODELS = "controlnet_aux.zoe.zoedepth.models"
 _MIDAS = f"{_MODELS}.base_models.midas_repo.midas"
@@ -74,7 +74,7 @@ class Zoe(nn.Module):
             block.attn.relative_position_indices = self.indices
         self.network = network_class(f"{_MODELS}.zoedepth.zoedepth_v1:ZoeDepth")(core, **_SETTINGS)
 
-    def _apply(self, *arguments: Any, **named: Any) -> Any:
+    def _apply(self, *arguments: Any, **named: Any) -> nn.Module:
         # Whoever moves the weights off a device wants its memory back.
         self.indices.clear()
         return super()._apply(*arguments, **named)
@@ -103,7 +103,7 @@ def _centred(pictures: Tensor) -> Tensor:
 def load(paths: Paths) -> nn.Module:
     """The network from its file."""
     path = next(iter(paths.values()))
-    network = unfilled(Zoe)
+    network = make_empty(Zoe)
     fill(network, _known(load_state_dict(path), network), path)
     return _completed(network)
 

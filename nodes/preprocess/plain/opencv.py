@@ -6,17 +6,24 @@ CPU computes what devices do, with the same result.
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    import numpy
+
+Frame: TypeAlias = "numpy.ndarray"
+"""uint8 [H, W, 3] or [H, W]."""
 
 MOST = 255.0
 """Of 8 bits: what the references compute in."""
 
 
 @functools.cache
-def _module() -> Any | None:
+def _module() -> ModuleType | None:
     try:
         import cv2
     except ImportError:
@@ -24,7 +31,7 @@ def _module() -> Any | None:
     return cv2
 
 
-def serving(images: Tensor) -> Any | None:
+def serving(images: Tensor) -> ModuleType | None:
     """The module `cv2`, for pictures on the CPU; None for others, or if it is not installed."""
     return _module() if images.device.type == "cpu" else None
 
@@ -34,7 +41,7 @@ def levels(images: Tensor) -> Tensor:
     return (images * MOST).round_().clamp_(0, MOST)
 
 
-def frame_by_frame(cv2: Any, images: Tensor, compute: Callable[[Any], Any]) -> Tensor:
+def frame_by_frame(cv2: ModuleType, images: Tensor, compute: Callable[[Frame], Frame]) -> Tensor:
     """`compute` (uint8 [H, W, 3] -> [H, W] or [H, W, 3] of 0 to 255) for each of `images`.
 
     `images` and the result are fp32 [N, 3 or 1, H, W] of 0 to 1 on the CPU.
@@ -53,7 +60,7 @@ def frame_by_frame(cv2: Any, images: Tensor, compute: Callable[[Any], Any]) -> T
     return result.movedim(-1, 1) if result.ndim == images.ndim else result[:, None]
 
 
-def least(cv2: Any, frame: Any) -> Any:
+def least(cv2: ModuleType, frame: Frame) -> Frame:
     """[H, W]: the least of a frame's [H, W, 3] three colours."""
     red, green, blue = cv2.split(frame)
     return cv2.min(cv2.min(red, green), blue)

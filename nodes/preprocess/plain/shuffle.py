@@ -28,7 +28,7 @@ def move_parts(network: nn.Module | None, batch: Batch, options: Mapping[str, An
         # 16 frames of 512x512 on one core: 0.1 s; torch takes 0.16 s.
         maps = (across * (width - 1)).numpy(), (down * (height - 1)).numpy()
 
-        def compute(frame: Any) -> Any:
+        def compute(frame: opencv.Frame) -> opencv.Frame:
             return cv2.remap(frame, *maps, cv2.INTER_LINEAR)
 
         return Hint(opencv.frame_by_frame(cv2, batch.images, compute))

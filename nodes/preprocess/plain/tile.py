@@ -26,7 +26,7 @@ def remove_details(network: nn.Module | None, batch: Batch, options: Mapping[str
     cv2 = opencv.serving(batch.images)
     if cv2 is not None:
 
-        def enlarged(frame: Any) -> Any:
+        def enlarged(frame: opencv.Frame) -> opencv.Frame:
             part = cv2.resize(frame, small[::-1], interpolation=cv2.INTER_AREA)
             for _ in range(times):
                 part = cv2.pyrUp(part)

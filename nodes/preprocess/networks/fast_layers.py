@@ -1,4 +1,9 @@
-"""Layers that keep channels last on a GPU, where torch's own copy all maps to and fro."""
+"""Layers that do what torch's do, faster: with channels last on a GPU, and instance norms.
+
+On a GPU torch's own layers copy all maps to and fro.
+"""
+
+import itertools
 
 import torch
 from torch import Tensor, nn
@@ -6,6 +11,8 @@ from torch.nn import functional
 from torch.nn.parameter import Parameter
 
 from ....xpu_runtime import devices
+
+_CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 
 
 def kept_last(maps: Tensor) -> bool:
@@ -110,3 +117,47 @@ def with_channels_last(network: nn.Module) -> nn.Module:
 def _is_plain(part: nn.Conv2d) -> bool:
     rest = (part.stride, part.dilation, part.padding, part.groups)
     return rest == ((1, 1), (1, 1), (0, 0), 1)
+
+
+class InstanceNorm(nn.Module):
+    """What nn.InstanceNorm2d without weights computes: each map of [N, C, H, W] with mean 0 and
+    deviation 1.
+
+    What it is given is overwritten on the CPU: it must be read by nobody else. There, a group norm
+    with a channel a group takes a quarter of the time, and keeps channels that come last where
+    they are. It takes the variance from the sum of squares, which fails where a map is far from
+    0 and nearly flat, so the mean is taken off first. On a GPU torch's own copies maps whose
+    channels come last to and fro, so that they are multiplied and added to instead; what that
+    rounds in half precision is the share of the mean that the maps themselves are rounded by.
+    """
+
+    def __init__(self, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+
+    def forward(self, maps: Tensor) -> Tensor:
+        if kept_last(maps):
+            variance, mean = torch.var_mean(maps, (2, 3), correction=0, keepdim=True)
+            scale = torch.rsqrt(variance.float() + self.eps)
+            return torch.addcmul((-mean * scale).to(maps), maps, scale.to(maps))
+        if maps.device.type != devices.CPU:
+            return functional.instance_norm(maps, eps=self.eps)
+        maps = maps.sub_(maps.mean((2, 3), keepdim=True))
+        return functional.group_norm(maps, maps.shape[1], eps=self.eps)
+
+
+def with_quick_norms(network: nn.Module) -> nn.Module:
+    """`network` with all its instance norms replaced. Each must follow a convolution.
+
+    Convolutions lose what they add to each map, since the norm after them takes it off again.
+    """
+    for parent in list(network.modules()):
+        for name, part in list(parent.named_children()):
+            plain = isinstance(part, nn.InstanceNorm2d) and not part.affine
+            if plain and not part.track_running_stats:
+                setattr(parent, name, InstanceNorm(part.eps).train(part.training))
+        if isinstance(parent, nn.Sequential):
+            for before, after in itertools.pairwise(parent):
+                if isinstance(after, InstanceNorm) and isinstance(before, _CONVOLUTIONS):
+                    before.bias = None
+    return network
