@@ -146,7 +146,7 @@ def network_of(spec: PreprocessorSpec, options: Options) -> Network | None:
         return found
 
     network = NETWORKS.find(
-        (method.name, weights.load),
+        weights.load,
         list(paths.values()),
         spec.device,
         spec.precision,
