@@ -12,9 +12,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from comfyui_ipex.launcher.environment import Environment
 from comfyui_ipex.launcher.folders import REPOSITORY, exclusive
-from comfyui_ipex.launcher.hosts import HostTree
-from comfyui_ipex.launcher.installation import release_environment
+from comfyui_ipex.launcher.hosts import HostTree, resolve
+from comfyui_ipex.launcher.installation import environment_folder, release_environment
 from comfyui_ipex.launcher.releases import REFERENCE, RELEASES
 
 VERSIONS = tuple(RELEASES)
@@ -55,6 +56,12 @@ def installed(version: str) -> TestHost:
     return TestHost(tree, environment.python)
 
 
+@functools.cache
+def released_tree(version: str) -> HostTree:
+    """The tree of a version alone, for tests that read it; found or fetched."""
+    return resolve(version, Environment(environment_folder(REFERENCE)).install_wheel)
+
+
 def _patched(released: TestHost) -> TestHost:
     """The host with a patched copy of its tree, which is made again when patches change.
 
@@ -82,4 +89,12 @@ def used_hosts() -> list[str]:
     return [f"{version:8} {tree.describe()}" for version, tree in _USED.items()]
 
 
-__all__ = ["PATCHED", "REFERENCE", "VERSIONS", "TestHost", "installed", "used_hosts"]
+__all__ = [
+    "PATCHED",
+    "REFERENCE",
+    "VERSIONS",
+    "TestHost",
+    "installed",
+    "released_tree",
+    "used_hosts",
+]
