@@ -51,7 +51,7 @@ def installed(version: str) -> TestHost:
     if version == PATCHED:
         return _patched(installed(REFERENCE))
     environment, tree = release_environment(version)
-    environment.install_workers(tree.path)
+    environment.install_cluster(tree.path)
     _USED[version] = tree
     return TestHost(tree, environment.python)
 
