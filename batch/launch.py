@@ -148,7 +148,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         installation = set_up(arguments.host, AUTO, os.environ)
         if task == "node" or arguments.address:
-            installation.environment.install_workers(installation.tree.path)
+            installation.environment.install_cluster(installation.tree.path)
         return run_program([str(installation.environment.python), str(PROGRAM), *argv])
     except SetupError as error:
         warn(str(error))

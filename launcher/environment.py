@@ -19,7 +19,7 @@ from .folders import REPOSITORY, exclusive
 UV = "uv==0.13.9"
 
 RAY = "ray==2.60.0"
-"""What workers need on both sides, in the same version: pyproject's extra `workers`."""
+"""What the nodes of a cluster need, in the same version: pyproject's extra `cluster`."""
 
 TORCH_SET = REPOSITORY / "launcher" / "torch-set.txt"
 
@@ -173,9 +173,9 @@ class Environment:
         """
         self._install_beside(tree, "extension", "This extension's requirements")
 
-    def install_workers(self, tree: Path) -> None:
-        """Install what talks to workers, after `install_extension`. Raises `SetupError`."""
-        self._install_beside(tree, "workers", "Ray, for workers", RAY)
+    def install_cluster(self, tree: Path) -> None:
+        """Install what nodes of a cluster need, after `install_extension`. Raises `SetupError`."""
+        self._install_beside(tree, "cluster", "Ray, for batches on several machines", RAY)
 
     def _install_beside(self, tree: Path, name: str, title: str, *packages: str) -> None:
         files = (EXTENSION_REQUIREMENTS, tree / "requirements.txt", TORCH_SET)

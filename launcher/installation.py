@@ -91,8 +91,6 @@ def set_up(
     link_extension(base or tree.path, own_home=base is not None)
     decision = decide(request, hardware, environment.probe(hardware))
     workers = worker_setting(tree, worker, environ)
-    if workers:
-        environment.install_workers(tree.path)
     return PreparedHost(environment, tree, base, decision, workers)
 
 
@@ -106,7 +104,6 @@ def worker_setting(tree: HostTree, kind: str, environ: Mapping[str, str]) -> str
     if not kind:
         return named
     environment = worker_environment(tree, kind)
-    environment.install_workers(tree.path)
     own = f"{kind}:{shlex.quote(str(environment.python))}"
     return f"{named},{own}" if named else own
 

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from ..xpu_runtime import devices, optimizing
-from ..xpu_runtime.optimizing import BACKENDS, COMPILES, DTYPES, MODES, SWITCH, Wishes
+from ..xpu_runtime.optimizing import BACKENDS, COMPILES, DTYPES, MODES, SWITCH, OptimizeSettings
 
 if TYPE_CHECKING:
     from ..xpu_runtime.host.types import Latent, ModelPatcher
@@ -105,7 +105,7 @@ class IpexOptimize(Optimizes):
         latent_image: "Latent | None" = None,
     ) -> dict[str, Any]:
         """A clone of `model` (a ModelPatcher) with optimised steps, and the report."""
-        wishes = Wishes(backend, dtype, channels_last, compile, mode, fold, verify)
+        wishes = OptimizeSettings(backend, dtype, channels_last, compile, mode, fold, verify)
         done = optimizing.optimize(model, wishes, example_size(model, latent_image))
         return {"ui": {"text": [done.text]}, "result": (done.model, done.text)}
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from ..xpu_runtime.optimizing import BACKENDS, COMPILES, SWITCH, Wishes
+from ..xpu_runtime.optimizing import BACKENDS, COMPILES, SWITCH, OptimizeSettings
 from .optimize import Optimizes, choice, switch
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class IpexOptimizeUpscaler(_OptimizesNetwork):
         """A descriptor of the same model with an optimised network, and the report."""
         from .optimizing import optimize_upscaler
 
-        result, text = optimize_upscaler(upscale_model, Wishes(**wishes))
+        result, text = optimize_upscaler(upscale_model, OptimizeSettings(**wishes))
         return {"ui": {"text": [text]}, "result": (result, text)}
 
 
@@ -92,5 +92,5 @@ class IpexOptimizePreprocessor(_OptimizesNetwork):
         """The same preprocessor with an optimised network of its own, and the report."""
         from .optimizing import optimize_preprocessor
 
-        result, text = optimize_preprocessor(preprocessor, Wishes(**wishes))
+        result, text = optimize_preprocessor(preprocessor, OptimizeSettings(**wishes))
         return {"ui": {"text": [text]}, "result": (result, text)}

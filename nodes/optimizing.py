@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..inference import missing_ops
 from ..inference.network import Network
 from ..inference.precision import test_picture
-from ..xpu_runtime.optimizing import Wishes, networks
+from ..xpu_runtime.optimizing import OptimizeSettings, networks
 from ..xpu_runtime.optimizing.networks import Sample
 from ..xpu_runtime.placement import copied
 from .preprocess.geometry import geometry
@@ -39,7 +39,9 @@ _FRAMES = Sample(512, 16)
 """Of a video, of which a GPU is given as many at once as fit."""
 
 
-def optimize_upscaler(descriptor: "Descriptor", wishes: Wishes) -> "tuple[Descriptor, str]":
+def optimize_upscaler(
+    descriptor: "Descriptor", wishes: OptimizeSettings
+) -> "tuple[Descriptor, str]":
     """A descriptor of the same model whose network runs faster where that was measured; a report.
 
     Raises what loading and the network raise, and what an interrupt raises.
@@ -73,7 +75,9 @@ def _fitting(side: int, needs: Needs) -> tuple[int, int]:
     return Needs(needs.minimum, max(1, needs.multiple_of), True).padded(side, side)
 
 
-def optimize_preprocessor(preprocessor: Preprocessor, wishes: Wishes) -> tuple[Preprocessor, str]:
+def optimize_preprocessor(
+    preprocessor: Preprocessor, wishes: OptimizeSettings
+) -> tuple[Preprocessor, str]:
     """The same preprocessor with an optimised network of its own for its default options.
 
     Raises what finding, loading and the network raise, and what an interrupt raises.

@@ -1,9 +1,12 @@
 """Select Device: where a component runs."""
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..xpu_runtime import devices, placement
 from ..xpu_runtime.placement import WITH_MODEL, Placed
+
+if TYPE_CHECKING:
+    from ..xpu_runtime.host.types import CLIP, VAE, ControlBase, ModelPatcher
 
 DEVICE_TOOLTIP = (
     "Where to run. 'auto' leaves the choice to ComfyUI. A workflow that names a device which "
@@ -22,11 +25,11 @@ class TakesDevice:
     @classmethod
     def VALIDATE_INPUTS(cls, device: str) -> bool | str:  # noqa: N802 (the host's name)
         """Accept devices that are absent here, so that workflows travel between machines."""
-        return _accepted(device)
+        return _check_names(device)
 
 
-def _accepted(*named: str) -> bool | str:
-    for device in named:
+def _check_names(*requests: str) -> bool | str:
+    for device in requests:
         if not devices.is_device_name(device):
             return f"{device!r} is no device. Use auto, cpu, cuda:0, xpu:0 and so on."
     return True
@@ -60,7 +63,6 @@ class SelectsDevice:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (the host's name)
-        """The component, and the widgets."""
         name, tooltip = cls.COMPONENT
         component = (cls.RETURN_TYPES[0], {"tooltip": tooltip})
         return {
@@ -73,7 +75,7 @@ class SelectsDevice:
         cls, device: str, offload_device: str = devices.AUTO
     ) -> bool | str:
         """Accept devices that are absent here, so that workflows travel between machines."""
-        return _accepted(device, offload_device)
+        return _check_names(device, offload_device)
 
 
 class IpexSelectDevice(SelectsDevice):
@@ -87,8 +89,10 @@ class IpexSelectDevice(SelectsDevice):
     RETURN_TYPES = ("MODEL",)
     OUTPUT_TOOLTIPS = ("The same model, set to run on the chosen device.",)
 
-    def select(self, model: Any, device: str, offload_device: str = devices.AUTO) -> dict[str, Any]:
-        """A clone of `model` (a ModelPatcher) whose load device is `device`."""
+    def select(
+        self, model: "ModelPatcher", device: str, offload_device: str = devices.AUTO
+    ) -> dict[str, Any]:
+        """A clone of `model` whose load device is `device`."""
         return shown(placement.place_model(model, device, offload_device))
 
 
@@ -103,7 +107,9 @@ class IpexSelectDeviceCLIP(SelectsDevice):
     RETURN_TYPES = ("CLIP",)
     OUTPUT_TOOLTIPS = ("The same text encoder, set to run on the chosen device.",)
 
-    def select(self, clip: Any, device: str, offload_device: str = devices.AUTO) -> dict[str, Any]:
+    def select(
+        self, clip: "CLIP", device: str, offload_device: str = devices.AUTO
+    ) -> dict[str, Any]:
         """A clone of `clip` whose load device is `device`."""
         return shown(placement.place_clip(clip, device, offload_device))
 
@@ -119,7 +125,7 @@ class IpexSelectDeviceVAE(SelectsDevice):
     RETURN_TYPES = ("VAE",)
     OUTPUT_TOOLTIPS = ("The same VAE, set to run on the chosen device.",)
 
-    def select(self, vae: Any, device: str, offload_device: str = devices.AUTO) -> dict[str, Any]:
+    def select(self, vae: "VAE", device: str, offload_device: str = devices.AUTO) -> dict[str, Any]:
         """A copy of `vae` whose network loads on `device`."""
         return shown(placement.place_vae(vae, device, offload_device))
 
@@ -157,13 +163,13 @@ class IpexSelectDeviceControlNet(SelectsDevice):
     ) -> bool | str:
         """As for every component, and also the model's device."""
         own = devices.AUTO if device == WITH_MODEL else device
-        return _accepted(own, offload_device)
+        return _check_names(own, offload_device)
 
     def select(
         self,
-        control_net: Any,
+        control_net: "ControlBase",
         device: str,
-        model: Any = None,
+        model: "ModelPatcher | None" = None,
         offload_device: str = devices.AUTO,
     ) -> dict[str, Any]:
         """A copy of `control_net` whose network loads on `device`."""

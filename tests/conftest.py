@@ -18,6 +18,7 @@ _package = types.ModuleType("comfyui_ipex")
 _package.__path__ = [str(REPOSITORY)]
 sys.modules.setdefault("comfyui_ipex", _package)
 
+import hosts  # noqa: E402
 
 # Run by `./test --ipex`, in an environment of its own.
 collect_ignore = [] if importlib.util.find_spec("intel_extension_for_pytorch") else ["ipex"]
@@ -118,13 +119,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def _hosts(config: pytest.Config, ends: bool) -> tuple[str, ...]:
     """The versions that a test runs on: the oldest, the newest, and one between in its turn."""
-    from hosts import VERSIONS
-
-    oldest, *between, newest = VERSIONS
+    oldest, *between, newest = hosts.VERSIONS
     if ends:
         return oldest, newest
     if config.getoption("--every-host") or config.getoption("--campaign"):
-        return VERSIONS
+        return hosts.VERSIONS
     one = sampling.share("ComfyUI between the oldest and the newest (--every-host)", between, 1)
     return oldest, *one, newest
 
@@ -160,9 +159,12 @@ def _group(item: pytest.Item) -> str:
     if folder == "patches":
         return f"patches {shared}"
     callspec = getattr(item, "callspec", None)
-    if callspec is not None and "host_version" in callspec.params:
-        return f"{callspec.params['host_version']} {shared}"
-    return f"{folder} {shared}" if folder == "host" or _shares_a_fixture(item) else ""
+    version = callspec.params.get("host_version", "") if callspec is not None else ""
+    if not version and folder == "host":  # what the others run on
+        version = hosts.REFERENCE
+    if version:
+        return f"{version} {shared}"
+    return f"{folder} {shared}" if _shares_a_fixture(item) else ""
 
 
 def _shares_a_fixture(item: pytest.Item) -> bool:
@@ -188,9 +190,7 @@ class _Summary:
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Take this process's lines; a worker hands them to the process that reports."""
-        from hosts import used_hosts
-
-        self._add({"ComfyUI hosts": used_hosts(), SAMPLED: sampling.lines()})
+        self._add({"ComfyUI hosts": hosts.used_hosts(), SAMPLED: sampling.lines()})
         output = getattr(session.config, "workeroutput", None)
         if output is not None:
             output["summary"] = {title: sorted(lines) for title, lines in self.lines.items()}

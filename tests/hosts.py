@@ -12,9 +12,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from comfyui_ipex.launcher.environment import Environment
 from comfyui_ipex.launcher.folders import REPOSITORY, exclusive
-from comfyui_ipex.launcher.hosts import HostTree
-from comfyui_ipex.launcher.installation import release_environment
+from comfyui_ipex.launcher.hosts import HostTree, resolve
+from comfyui_ipex.launcher.installation import environment_folder, release_environment
 from comfyui_ipex.launcher.releases import REFERENCE, RELEASES
 
 VERSIONS = tuple(RELEASES)
@@ -50,9 +51,15 @@ def installed(version: str) -> TestHost:
     if version == PATCHED:
         return _patched(installed(REFERENCE))
     environment, tree = release_environment(version)
-    environment.install_workers(tree.path)
+    environment.install_cluster(tree.path)
     _USED[version] = tree
     return TestHost(tree, environment.python)
+
+
+@functools.cache
+def released_tree(version: str) -> HostTree:
+    """The tree of a version alone, for tests that read it; found or fetched."""
+    return resolve(version, Environment(environment_folder(REFERENCE)).install_wheel)
 
 
 def _patched(released: TestHost) -> TestHost:
@@ -82,4 +89,12 @@ def used_hosts() -> list[str]:
     return [f"{version:8} {tree.describe()}" for version, tree in _USED.items()]
 
 
-__all__ = ["PATCHED", "REFERENCE", "VERSIONS", "TestHost", "installed", "used_hosts"]
+__all__ = [
+    "PATCHED",
+    "REFERENCE",
+    "VERSIONS",
+    "TestHost",
+    "installed",
+    "released_tree",
+    "used_hosts",
+]

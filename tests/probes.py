@@ -1,9 +1,11 @@
 """Run a program of tests/host/probes in a host's own process and read its answer."""
 
+import functools
 import json
 import subprocess
 import tempfile
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from queue import Queue
@@ -19,6 +21,26 @@ FOLDER = Path(__file__).parent / "host" / "probes"
 
 
 Row = dict[str, Any]
+
+EMULATED = ("-m", "xpu_emulator")
+
+WARM = frozenset(
+    (
+        "architectures",
+        "attention",
+        "decisions",
+        "defects",
+        "full_load",
+        "optimizing",
+        "optimizing_networks",
+        "placement",
+        "preprocessing",
+        "samplers",
+        "upscaling",
+        "upscaling_memory",
+    )
+)
+"""Probes that ask nothing about the order of imports before the host's own."""
 
 TOLD = 4000
 """Characters of what a probe wrote last that a failure quotes."""
@@ -37,9 +59,48 @@ def ask(
     Raises `AssertionError` if it fails.
     """
     started = _started(host, probe, arguments, prefix, settings)
-    done = subprocess.run(**started, capture_output=True, check=False)
-    assert done.returncode == 0, f"{probe} ended with {done.returncode}:\n{done.stderr[-TOLD:]}"
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    if probe in WARM and prefix[: len(EMULATED)] == EMULATED:
+        code, output, errors = warm(host.python).ask(started)
+    else:
+        done = subprocess.run(**started, capture_output=True, check=False)
+        code, output, errors = done.returncode, done.stdout, done.stderr
+    assert code == 0, f"{probe} ended with {code}:\n{errors[-TOLD:]}"
+    return json.loads(output.strip().splitlines()[-1])
+
+
+class WarmProcess:
+    """A Python of a host that has imported what hosts import; see warm_process.py."""
+
+    def __init__(self, python: Path) -> None:
+        settings = {**NO_REAL_GPU, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+        self.process = subprocess.Popen(
+            [str(python), str(Path(__file__).with_name("warm_process.py"))],
+            env={**child_environment(), "PYTHONPATH": str(Path(__file__).parent), **settings},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        weakref.finalize(self, self.process.communicate)
+
+    def ask(self, started: Mapping[str, Any]) -> tuple[int, str, str]:
+        """What a program, told as to `subprocess`, ends with, prints and complains of."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        arguments = started["args"][1 + len(EMULATED) :]
+        with tempfile.NamedTemporaryFile("r") as out, tempfile.NamedTemporaryFile("r") as errors:
+            wanted = {"arguments": arguments, "cwd": str(started["cwd"]), "env": started["env"]}
+            wanted |= {"out": out.name, "errors": errors.name}
+            self.process.stdin.write(json.dumps(wanted) + "\n")
+            self.process.stdin.flush()
+            code = self.process.stdout.readline()
+            assert code, f"{' '.join(self.process.args)} ended"
+            return int(code), out.read(), errors.read()
+
+
+@functools.lru_cache(maxsize=1)
+def warm(python: Path) -> WarmProcess:
+    """The warm process of a host's environment; that of another one ends."""
+    return WarmProcess(python)
 
 
 def _started(

@@ -249,7 +249,11 @@ def _pixels(data: bytes) -> np.ndarray:
 
 
 class ServerPool:
-    """Running servers by configuration; the ones not used for longest are stopped."""
+    """Running servers by configuration.
+
+    The two of `on_device` that most tests of a version use stay while those tests run; of the
+    others, which few tests use, the ones not used for longest are stopped.
+    """
 
     def __init__(self, folder: Path, cuda: str = "") -> None:
         self.folder = folder
@@ -260,8 +264,10 @@ class ServerPool:
         """The server of this configuration, started if it does not run."""
         found = self.servers.pop(configuration, None)
         if found is None:
+            lasting = {on_device(configuration.version, kind) for kind in ("cpu", "xpu")}
             while len(self.servers) >= SERVERS_ALIVE:
-                self.servers.popitem(last=False)[1].close()
+                passing = (one for one in self.servers if one not in lasting)
+                self.servers.pop(next(passing)).close()
             folder = self.folder / f"{configuration.name[:80]}-{uuid.uuid4().hex[:6]}"
             found = ComfyServer(configuration, folder, self.cuda)
             found.client.upload_image("photo.png", models.photo())

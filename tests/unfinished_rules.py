@@ -5,16 +5,7 @@ UNFINISHED: dict[str, set[str]] = {
         "xpu_runtime.workers.calls",
         "xpu_runtime.workers.worker",
     },
-    "public classes have unique names": {
-        "Outcome",
-    },
-    "modules are called after what is in them": {
-        "xpu_runtime.optimizing.running",
-    },
     "functions are called after what they do": {
-        "xpu_runtime.optimizing.running._Step.run",
-        "xpu_runtime.optimizing.step_graph.StepGraph.run",
-        "xpu_runtime.optimizing.trial.kept",
         "xpu_runtime.workers.bootstrap.WorkerActor.run",
         "xpu_runtime.workers.cluster.running",
         "xpu_runtime.workers.serving.Serving.run",

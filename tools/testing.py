@@ -40,7 +40,7 @@ CHROMIUM_PACKAGES = ("chromium", "fonts-dejavu-core")
 def prepare(version: str = REFERENCE) -> tuple[Environment, HostTree]:
     """Set up the environment of a host version with the test tools. Raises `SetupError`."""
     environment, tree = release_environment(version)
-    environment.install_workers(tree.path)
+    environment.install_cluster(tree.path)
     tools = REQUIREMENTS.read_text(encoding="utf-8")
     environment.install("tests", "The test tools", ["-r", str(REQUIREMENTS)], tools)
     # Real weights for tests, without the old numpy and the TensorFlow that the packages ask for.

@@ -8,7 +8,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import ModuleType
 
 AUTO = "auto"
 CPU = "cpu"
@@ -180,7 +180,7 @@ def discover() -> tuple[Device, ...]:
     return tuple(found)
 
 
-def _cards(kind: str, backend: Any) -> list[Device]:
+def _cards(kind: str, backend: ModuleType) -> list[Device]:
     cards = []
     for index in range(backend.device_count()):
         properties = backend.get_device_properties(index)

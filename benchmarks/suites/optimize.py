@@ -15,10 +15,10 @@ from typing import Any
 import torch
 
 from ...xpu_runtime.host.types import ModelPatcher
-from ...xpu_runtime.optimizing import Wishes, optimize
+from ...xpu_runtime.optimizing import OptimizeSettings, optimize
 from ...xpu_runtime.optimizing.layout import lay_out
+from ...xpu_runtime.optimizing.settings import BLOCKS, FULL, ON
 from ...xpu_runtime.optimizing.trial import error_of, fastest, timed
-from ...xpu_runtime.optimizing.wishes import BLOCKS, FULL, ON
 from ..case import Case, CaseSettings, Side, Trial
 from ..peaks import torch_dtype
 from .sd_models import LoadedFamily, load_family
@@ -101,16 +101,17 @@ def _stepper(
 
 def _node(family: str, side: int, settings: CaseSettings) -> Trial:
     found, second = _pair(family, settings)
-    done = optimize(second, Wishes(), (_BATCH, side // 8, side // 8))
+    done = optimize(second, OptimizeSettings(), (_BATCH, side // 8, side // 8))
     return _trial(found, found.model, done.model, side, settings, done.text)
 
 
 def _with_lora(family: str, side: int, settings: CaseSettings) -> Trial:
     found, second = _pair(family, settings)
     size = (_BATCH, side // 8, side // 8)
-    optimize(second, Wishes(), size)  # what it compiled must serve the changed weights too
+    # What it compiled must serve the changed weights too.
+    optimize(second, OptimizeSettings(), size)
     before = graphs_compiled()
-    done = optimize(second, Wishes(), size)
+    done = optimize(second, OptimizeSettings(), size)
     plain = found.model.clone()
     for one in (plain, done.model):
         one.add_patches(_changes(found))
@@ -170,7 +171,9 @@ def _blocks(family: str, side: int, settings: CaseSettings) -> Trial:
     }
     sides = {}
     for kind, patcher in ((BLOCKS, second), (FULL, found.model)):
-        made = optimize(patcher, Wishes(channels_last=ON, compile=kind, verify=False)).model
+        made = optimize(
+            patcher, OptimizeSettings(channels_last=ON, compile=kind, verify=False)
+        ).model
         before = graphs_compiled()
         for name, pixels in (("", side), (" at another size", side * 3 // 2)):
             facts[f"{kind} ready{name} after"] = _ready(

@@ -19,8 +19,8 @@ from ...nodes import optimizing
 from ...nodes.preprocess import catalogue, preprocessor
 from ...nodes.preprocess.controlnet_aux import network_class
 from ...nodes.preprocess.method import Batch, Method, WeightFile
-from ...xpu_runtime.optimizing import Wishes
-from ...xpu_runtime.optimizing.wishes import FULL
+from ...xpu_runtime.optimizing import OptimizeSettings
+from ...xpu_runtime.optimizing.settings import FULL
 from ...xpu_runtime.placement import Here
 from ..case import NO_DTYPE, Case, CaseSettings, Side, Trial
 from .upscale_networks import pictures
@@ -197,7 +197,7 @@ def _node(
     )
     said = {}
     if compiled:
-        ours, report = optimizing.optimize_preprocessor(ours, Wishes(compile=FULL))
+        ours, report = optimizing.optimize_preprocessor(ours, OptimizeSettings(compile=FULL))
         said = {"report": " / ".join(report.split("\n"))}
     options = preprocessor.default_options(ready.method)
 

@@ -1,7 +1,7 @@
 """What a call to a worker costs, beside a copy in this process, and what working at a time gains.
 
 The worker runs this same interpreter on the CPU, so that what is measured is the boundary and not a
-card. It needs Ray (the extra `workers`). How both processes grow stands among the facts.
+card. How both processes grow stands among the facts.
 """
 
 import functools
@@ -133,7 +133,7 @@ def _in_one_thread(call: Callable[[], Any]) -> Callable[[], Any]:
 
 @functools.cache
 def _worker() -> tuple[Worker, float]:
-    """The one worker of this process, and the seconds until it and Ray were ready."""
+    """The one worker of this process, and the seconds until it was ready."""
     worker = Worker(WorkerPlan("worker", "cpu", (sys.executable,)))
     began = time.perf_counter()
     worker.start()

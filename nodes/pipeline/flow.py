@@ -18,7 +18,7 @@ from torch import Tensor
 from ...inference.transfer import new_result
 from ...xpu_runtime import host, placement
 from ...xpu_runtime.log import LOGGER
-from ...xpu_runtime.placement import Outcome
+from ...xpu_runtime.placement import Handle, Location, Outcome
 from ..upscale import placing, upscaling
 from ..upscale.plan import PLANNED
 from .parts import BatchPart
@@ -50,20 +50,30 @@ def plan_finishing(
 ) -> Finishing:
     """Decode with `vae`, then enlarge if there is a model; `model` samples meanwhile."""
     sampler, _ = placement.locate_model(model)
-    decoder, latents_in = placement.locate_vae(vae)
+    enlarging = None if upscale_model is None else placing.locate(upscale_model)
+    return plan_steps(sampler, placement.locate_vae(vae), enlarging)
+
+
+def plan_steps(
+    sampler: Location,
+    decoding: tuple[Location, Handle],
+    enlarging: tuple[Location, Handle] | None,
+) -> Finishing:
+    """The steps of what is held at these locations: a VAE, and perhaps an upscale model."""
+    decoder, vae = decoding
     text = f"Decoded {decoder.process}"
-    first = functools.partial(decoder.begin, decode, latents_in)
-    if upscale_model is None:
+    first = functools.partial(decoder.begin, decode, vae)
+    if enlarging is None:
         return Finishing((first,), decoder.runs_beside(sampler), text)
-    enlarger, pictures_in = placing.locate(upscale_model)
+    enlarger, upscale_model = enlarging
     text += f", enlarged {enlarger.process}"
     overlaps = decoder.runs_beside(sampler) or enlarger.runs_beside(sampler)
     if not decoder.runs_beside(enlarger):
         # The decoded pictures never leave the process.
-        both = functools.partial(decoder.begin, decode_and_enlarge, latents_in, pictures_in)
+        both = functools.partial(decoder.begin, decode_and_enlarge, vae, upscale_model)
         return Finishing((both,), overlaps, text)
     return Finishing(
-        (first, functools.partial(enlarger.begin, enlarge, pictures_in)), overlaps, text
+        (first, functools.partial(enlarger.begin, enlarge, upscale_model)), overlaps, text
     )
 
 

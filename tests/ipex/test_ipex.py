@@ -7,7 +7,7 @@ import intel_extension_for_pytorch as ipex
 import networks as upscalers
 import pytest
 import torch
-from comfyui_ipex.xpu_runtime.optimizing import Wishes, networks
+from comfyui_ipex.xpu_runtime.optimizing import OptimizeSettings, networks
 from comfyui_ipex.xpu_runtime.optimizing.networks import Sample
 from comfyui_ipex.xpu_runtime.optimizing.surroundings import no_ipex
 from torch import Tensor, nn
@@ -73,7 +73,9 @@ def test_an_upscaler_is_measured_with_it_and_computes_the_same(
     monkeypatch.setattr(networks.host, "check_interrupted", lambda: None)
     network = make().model
     wanted = {sample: run(network, sample) for sample in map(Sample, (32, 48, 57))}
-    report = networks.optimize(network, CPU, Wishes(backend="ipex"), run, (Sample(32), Sample(48)))
+    report = networks.optimize(
+        network, CPU, OptimizeSettings(backend="ipex"), run, (Sample(32), Sample(48))
+    )
     assert "  ipex without prepacking, 32x32: " in report.text
     assert "ms (" in report.text
     for sample, picture in wanted.items():
@@ -86,7 +88,7 @@ def test_without_measuring_it_is_applied_where_it_was_asked_for(
     monkeypatch.setattr(networks.host, "check_interrupted", lambda: None)
     network = upscalers.compact().model
     wanted = run(network, Sample(40))
-    wishes = Wishes(backend="ipex", verify=False, fold=False)
+    wishes = OptimizeSettings(backend="ipex", verify=False, fold=False)
     report = networks.optimize(network, CPU, wishes, run)
     assert "Applied without measuring: ipex without prepacking." in report.text
     assert torch.allclose(run(network, Sample(40)), wanted, atol=1e-4)

@@ -107,7 +107,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder.mkdir()
     tools.git(folder, "init", "-q")
     for version in hosts.VERSIONS:
-        tree = hosts.installed(version).tree.path
+        tree = hosts.released_tree(version).path
         tools.git(folder, "--work-tree", str(tree), "add", "--all", ".")
         tools.git(folder, "commit", "-q", "-m", version)
         tools.git(folder, "tag", f"v{version}")

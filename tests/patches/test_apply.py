@@ -119,7 +119,7 @@ def test_another_version_is_refused_unless_it_is_allowed(tree: Path) -> None:
 @pytest.mark.host
 @pytest.mark.parametrize("version", [v for v in hosts.VERSIONS if v != hosts.REFERENCE])
 def test_an_allowed_version_whose_lines_differ_is_refused(version: str, tmp_path: Path) -> None:
-    released = hosts.installed(version).tree.path
+    released = hosts.released_tree(version).path
     tree = tmp_path / "tree"
     (tree / "comfy").mkdir(parents=True)
     for line in (REPOSITORY / "patches" / "touched.sha256").read_text().splitlines():

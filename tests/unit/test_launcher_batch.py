@@ -30,10 +30,10 @@ class Environment:
 
     def __init__(self) -> None:
         self.python = Path(sys.executable)
-        self.workers: list[Path] = []
+        self.clusters: list[Path] = []
 
-    def install_workers(self, tree: Path) -> None:
-        self.workers.append(tree)
+    def install_cluster(self, tree: Path) -> None:
+        self.clusters.append(tree)
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_the_task_runs_in_the_environment_with_its_options_and_ray_only_for_a_cl
 ) -> None:
     assert launch.main(options) == 7
     assert (tmp_path / "said").read_text() == " ".join(options)
-    assert bool(environment.workers) == ray
+    assert bool(environment.clusters) == ray
 
 
 def test_a_set_up_that_fails_is_told_and_nothing_runs(

@@ -5,7 +5,7 @@ from typing import Any
 import networks as upscalers
 import pytest
 import torch
-from comfyui_ipex.xpu_runtime.optimizing import Wishes, networks
+from comfyui_ipex.xpu_runtime.optimizing import OptimizeSettings, networks
 from comfyui_ipex.xpu_runtime.optimizing.folding import fold
 from comfyui_ipex.xpu_runtime.optimizing.layout import is_channels_last
 from comfyui_ipex.xpu_runtime.optimizing.networks import Sample
@@ -75,7 +75,7 @@ def test_a_network_is_folded_and_says_what_was_measured_and_skipped(
     monkeypatch.setattr(networks.host, "check_interrupted", lambda: None)
     network = WithNorms().eval()
     wanted = run(network, Sample(32))
-    report = networks.optimize(network, CPU, Wishes(), run, (Sample(16), Sample(32, 2)))
+    report = networks.optimize(network, CPU, OptimizeSettings(), run, (Sample(16), Sample(32, 2)))
     assert torch.allclose(run(network, Sample(32)), wanted, atol=1e-4)
     assert "Folded 2 BatchNorms" in report.text
     assert "channels_last, 2 of 32x32: " in report.text
@@ -90,10 +90,10 @@ def test_without_verify_what_is_on_is_applied_and_auto_is_not(
 ) -> None:
     monkeypatch.setattr(networks.host, "check_interrupted", lambda: None)
     network = upscalers.compact().model
-    report = networks.optimize(network, CPU, Wishes(verify=False, fold=False), run)
+    report = networks.optimize(network, CPU, OptimizeSettings(verify=False, fold=False), run)
     assert "is decided by measuring" in report.text
     assert not is_channels_last(network)
-    wishes = Wishes(verify=False, fold=False, channels_last="on")
+    wishes = OptimizeSettings(verify=False, fold=False, channels_last="on")
     assert "Applied without measuring" in networks.optimize(network, CPU, wishes, run).text
     assert is_channels_last(network)
 
@@ -105,7 +105,7 @@ def test_a_way_that_breaks_is_dropped_with_its_reason(monkeypatch: pytest.Monkey
     monkeypatch.setattr(networks.host, "check_interrupted", lambda: None)
     monkeypatch.setattr(networks, "lay_out", breaks)
     report = networks.optimize(
-        upscalers.compact().model, CPU, Wishes(), run, (Sample(16), Sample(24))
+        upscalers.compact().model, CPU, OptimizeSettings(), run, (Sample(16), Sample(24))
     )
     assert "channels_last, 16x16: RuntimeError: no such layout" in report.text
     assert "Kept: as found." in report.text
@@ -119,7 +119,7 @@ def test_without_verify_all_that_is_on_is_applied_but_what_breaks(
 
     monkeypatch.setattr(networks.host, "check_interrupted", lambda: None)
     monkeypatch.setattr(networks, "no_compiler", lambda device: "")
-    wishes = Wishes(verify=False, fold=False, channels_last="on", compile="full")
+    wishes = OptimizeSettings(verify=False, fold=False, channels_last="on", compile="full")
     network = upscalers.compact().model
     monkeypatch.setattr(nn.Module, "compile", lambda self, dynamic: None)
     report = networks.optimize(network, CPU, wishes, run, (Sample(16), Sample(24)))

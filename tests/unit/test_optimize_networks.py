@@ -9,7 +9,7 @@ import torch
 import torch._dynamo
 from comfyui_ipex.xpu_runtime.optimizing import blocks, norms
 from comfyui_ipex.xpu_runtime.optimizing.layout import is_channels_last, lay_out
-from comfyui_ipex.xpu_runtime.optimizing.state import MOST_GRAPHS, State
+from comfyui_ipex.xpu_runtime.optimizing.state import MOST_GRAPHS, NetworkState
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
@@ -176,7 +176,7 @@ def test_norms_with_channels_last_equal_torchs_own(
 def test_the_layout_is_undone_and_the_weights_stay_the_same() -> None:
     network = Network()
     before = {name: (one.clone(), one.stride()) for name, one in network.named_parameters()}
-    state = State()
+    state = NetworkState()
     state.lay_out(network, True, network)
     assert is_channels_last(network)
     assert state.owned_by(network)
@@ -190,12 +190,12 @@ def test_the_layout_is_undone_and_the_weights_stay_the_same() -> None:
 def test_a_layout_that_was_found_is_not_undone() -> None:
     network = Network()
     lay_out(network, True)
-    State().restore(network)
+    NetworkState().restore(network)
     assert is_channels_last(network)
 
 
 def test_weights_that_were_loaded_anew_are_laid_out_again() -> None:
-    network, state = Network(), State()
+    network, state = Network(), NetworkState()
     state.lay_out(network, True, network)
     weights = state.fingerprint(network)
     convolution = network.last.in_layers[2]
@@ -209,7 +209,7 @@ def test_weights_that_were_loaded_anew_are_laid_out_again() -> None:
 
 
 def test_few_recorded_steps_are_kept_those_used_last() -> None:
-    state = State()
+    state = NetworkState()
     for number in (*range(MOST_GRAPHS), 0, MOST_GRAPHS):
         state.keep(number, 1, object())  # type: ignore[arg-type]
     assert list(state.graphs) == [2, 3, 0, 4]

@@ -7,22 +7,22 @@ from typing import Any
 import pytest
 import torch
 from comfyui_ipex.xpu_runtime import report
-from comfyui_ipex.xpu_runtime.optimizing import Wishes, state, trial
+from comfyui_ipex.xpu_runtime.optimizing import OptimizeSettings, state, trial
 from comfyui_ipex.xpu_runtime.optimizing.inputs import flat, rebuilt, without_patches
 from comfyui_ipex.xpu_runtime.optimizing.plan import Facts, plan
-from comfyui_ipex.xpu_runtime.optimizing.trial import Outcome, Tried
-from comfyui_ipex.xpu_runtime.optimizing.wishes import FOUND, Plan, Variant
+from comfyui_ipex.xpu_runtime.optimizing.settings import FOUND, StepPlan, Variant
+from comfyui_ipex.xpu_runtime.optimizing.trial import Measurement, Tried
 
 CUDA = Facts("cuda", 50, 0, residual_blocks=True)
 XPU = Facts("xpu", 50, 0)
 CPU = Facts("cpu", 50, 0, no_graphs="a CPU has none")
 
 
-def names(planned: Plan) -> list[str]:
+def names(planned: StepPlan) -> list[str]:
     return [one.name for one in planned.variants]
 
 
-def reasons(planned: Plan) -> dict[str, str]:
+def reasons(planned: StepPlan) -> dict[str, str]:
     return {one.what: one.why for one in planned.skipped}
 
 
@@ -51,12 +51,14 @@ def reasons(planned: Plan) -> dict[str, str]:
 def test_what_is_tried_depends_on_the_device_and_the_wishes(
     facts: Facts, wishes: dict[str, Any], tried: list[str]
 ) -> None:
-    assert names(plan(Wishes(**wishes), facts)) == tried
+    assert names(plan(OptimizeSettings(**wishes), facts)) == tried
 
 
 def test_everything_that_is_left_out_has_a_reason() -> None:
     facts = Facts("cpu", 0, 0, no_compiler="no compiler", no_graphs="none", no_ipex="not here")
-    wishes = Wishes(backend="ipex", compile="blocks", mode="reduce-overhead", channels_last="on")
+    wishes = OptimizeSettings(
+        backend="ipex", compile="blocks", mode="reduce-overhead", channels_last="on"
+    )
     planned = plan(wishes, facts)
     assert planned.variants == ()
     assert reasons(planned) == {
@@ -69,11 +71,11 @@ def test_everything_that_is_left_out_has_a_reason() -> None:
 
 
 def test_ipex_is_not_used_for_models_that_are_patched_and_says_why() -> None:
-    assert "LoRA" in reasons(plan(Wishes(backend="ipex"), CPU))["ipex"]
+    assert "LoRA" in reasons(plan(OptimizeSettings(backend="ipex"), CPU))["ipex"]
 
 
 def test_batch_norm_of_a_patched_model_is_not_folded() -> None:
-    assert "LoRA" in reasons(plan(Wishes(), Facts("cpu", 5, 3)))["fold"]
+    assert "LoRA" in reasons(plan(OptimizeSettings(), Facts("cpu", 5, 3)))["fold"]
 
 
 FAST = Variant(channels_last=True)
@@ -95,14 +97,14 @@ FASTER = Variant(graph=True)
 def test_the_fastest_correct_way_is_kept_and_none_that_is_not_faster(
     tried: list[Tried], kept: Variant
 ) -> None:
-    assert trial.kept(1.0, tried, torch.float16) == kept
+    assert trial.choose_fastest(1.0, tried, torch.float16) == kept
 
 
 def test_the_tolerance_depends_on_the_dtype() -> None:
     off = [Tried(FAST, 0.5, error=0.02)]
-    assert trial.kept(1.0, off, torch.float32) == FOUND
-    assert trial.kept(1.0, off, torch.float16) == FOUND
-    assert trial.kept(1.0, off, torch.bfloat16) == FAST
+    assert trial.choose_fastest(1.0, off, torch.float32) == FOUND
+    assert trial.choose_fastest(1.0, off, torch.float16) == FOUND
+    assert trial.choose_fastest(1.0, off, torch.bfloat16) == FAST
 
 
 def test_a_result_that_is_not_finite_or_has_another_shape_is_never_correct() -> None:
@@ -119,7 +121,7 @@ def test_an_outcome_says_what_was_measured_and_why_something_was_dropped() -> No
         Tried(Variant(True), 0.015, 0.3),
         Tried(Variant(True, "blocks"), 1.0, problem="RuntimeError: no compiler"),
     )
-    outcome = Outcome((2, 4, 64, 64), torch.float16, 0.02, tried, FASTER)
+    outcome = Measurement((2, 4, 64, 64), torch.float16, 0.02, tried, FASTER)
     text = "\n".join(outcome.lines)
     assert "Input 2x4x64x64, float16: 20.0 ms a step as found; kept: graph." in text
     assert "graph: 10.0 ms (2.00x), error 1.0e-03, ready after 2.0 s" in text
@@ -130,7 +132,7 @@ def test_an_outcome_says_what_was_measured_and_why_something_was_dropped() -> No
 
 def test_an_outcome_that_was_not_measured_has_no_figure() -> None:
     broke = Tried(FAST, float("inf"), problem="RuntimeError: no compiler")
-    outcome = Outcome((2, 4, 64, 64), torch.float16, 0.0, (broke,), FOUND)
+    outcome = Measurement((2, 4, 64, 64), torch.float16, 0.0, (broke,), FOUND)
     assert outcome.lines[0] == "Input 2x4x64x64, float16: not measured; kept: as found."
 
 
@@ -224,7 +226,7 @@ def test_rebuilt_inputs_have_containers_of_their_own_and_take_other_tensors() ->
 def test_the_report_of_this_process_tells_what_was_measured() -> None:
     network = torch.nn.Linear(1, 1)
     tried = (Tried(FASTER, 0.01, 0.001, 2.0),)
-    measured = Outcome((2, 4, 96, 64), torch.float16, 0.02, tried, FASTER)
+    measured = Measurement((2, 4, 96, 64), torch.float16, 0.02, tried, FASTER)
     state.state_of(network).outcomes["one"] = measured
     assert set(measured.lines) <= set(report._measured())
     del network

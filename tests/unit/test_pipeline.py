@@ -10,7 +10,8 @@ from comfyui_ipex.nodes.pipeline.classes import IpexPipeline, UnsuitableLatentEr
 from comfyui_ipex.nodes.pipeline.flow import BatchFlow, FinishedParts, Finishing, Unfinished
 from comfyui_ipex.nodes.pipeline.parts import BatchPart, ConditioningPair, split_batch
 from comfyui_ipex.xpu_runtime import host
-from comfyui_ipex.xpu_runtime.placement import Computed
+from comfyui_ipex.xpu_runtime.placement import Computed, Here, There
+from in_process_worker import InProcessWorker
 
 
 class StoppedError(Exception):
@@ -152,6 +153,51 @@ def test_an_error_in_a_worker_is_raised_and_what_was_done_before_is_kept(
     assert work.count == 2
     assert "failed (ValueError) after 2 of 5 pictures" in caplog.text
     assert step.seen[-2:] == ["left 3", "left 2"]
+
+
+class Doubling:
+    """A VAE whose pictures are its latents, doubled."""
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """[B, 1, 1, 1] from [B, 1]."""
+        return latents.reshape(-1, 1, 1, 1) * 2
+
+
+@pytest.mark.parametrize(
+    ("decoder", "enlarger", "steps", "overlaps", "text"),
+    [
+        ("", None, 1, False, "Decoded in this process"),
+        ("one", None, 1, True, "Decoded on the worker 'one'"),
+        ("", "", 1, False, "Decoded in this process, enlarged in this process"),
+        ("one", "one", 1, True, "Decoded on the worker 'one', enlarged on the worker 'one'"),
+        ("one", "", 2, True, "Decoded on the worker 'one', enlarged in this process"),
+        ("", "one", 2, True, "Decoded in this process, enlarged on the worker 'one'"),
+        ("one", "two", 2, True, "Decoded on the worker 'one', enlarged on the worker 'two'"),
+    ],
+)
+def test_steps_of_one_process_are_one_and_the_pictures_are_the_same_wherever_they_are_made(
+    monkeypatch: pytest.MonkeyPatch,
+    decoder: str,
+    enlarger: str | None,
+    steps: int,
+    overlaps: bool,
+    text: str,
+) -> None:
+    monkeypatch.setattr(flow, "enlarge", lambda factor, pictures: pictures * factor)
+    workers = {name: InProcessWorker(name) for name in ("one", "two")}
+
+    def locate(name: str, make: Any) -> Any:
+        cpu = torch.device("cpu")
+        location = There(workers[name], cpu) if name else Here(cpu)
+        return location, location.hold(make)
+
+    enlarging = None if enlarger is None else locate(enlarger, lambda: 10)
+    found = flow.plan_steps(Here(torch.device("meta")), locate(decoder, Doubling), enlarging)
+    assert (len(found.steps), found.overlaps, found.text) == (steps, overlaps, text)
+    part = flow.PartUnderWay(BatchPart(0, 2, 2), found.steps, torch.tensor([[1.0], [2.0]]))
+    assert part.advance(wait=True)
+    factor = 2 if enlarger is None else 20
+    assert part.result().flatten().tolist() == [1.0 * factor, 2.0 * factor]
 
 
 class Model:

@@ -4,11 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from conftest import REPOSITORY
 
 PACKAGES = ("xpu_runtime", "inference", "batch", "nodes", "launcher", "tools", "benchmarks")
 
 
+@pytest.mark.xdist_group("types")  # it takes long, and starts early
 def test_mypy_is_content(tmp_path: Path) -> None:
     (tmp_path / "comfyui_ipex").symlink_to(REPOSITORY)
     command = [sys.executable, "-m", "mypy", "--config-file", str(REPOSITORY / "pyproject.toml")]

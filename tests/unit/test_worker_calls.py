@@ -1,10 +1,12 @@
-"""Calls to a worker that are fetched later. Ray and the worker's process are stood in for here."""
+"""Calls to a worker that are fetched later. Threads stand in for the worker's process here."""
 
+import contextlib
+import multiprocessing
+import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +14,8 @@ import pytest
 from comfyui_ipex.benchmarks.suites import workers as suite
 from comfyui_ipex.xpu_runtime import host, workers
 from comfyui_ipex.xpu_runtime.worker_plan import WorkerPlan
-from comfyui_ipex.xpu_runtime.workers import cluster, serving
+from comfyui_ipex.xpu_runtime.workers import interpreter, process, serving
+from comfyui_ipex.xpu_runtime.workers.channel import Channel
 
 LOST_TEXT = "level_zero backend failed with error: 20 (UR_RESULT_ERROR_DEVICE_LOST)"
 
@@ -21,71 +24,39 @@ class StoppedError(Exception):
     """Stands for the host's interruption."""
 
 
-class RayError(Exception):
-    """What Ray raises for an actor that has ended."""
+class WorkerInThreads(process.WorkerProcess):
+    """A worker whose process is this one: the real `Serving` and channels, in threads."""
 
-
-class GetTimeoutError(RayError):
-    """What Ray raises when an answer takes too long."""
-
-
-class Actor:
-    """A worker's process: the real `Serving`, called from threads as Ray calls an actor."""
-
-    def __init__(self) -> None:
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.description = {"pid": os.getpid(), "torch": "", "devices": []}
+        self.answers = {}
+        self._calls = self._questions = 0
+        self._unwanted: dict[int, float] = {}
+        self._replies: dict[int, Any] = {}
+        self._asking = threading.Lock()
+        self._lines: Any = ["the last line"]
+        self.status: int | None = None
+        self._child: Any = self
         self.serving = serving.Serving({"kind": "cpu", "arguments": {}, "folders": {}})
-        self.threads = ThreadPoolExecutor(8)
-        self.dead = False
-        self.futures: list[Future[Any]] = []
+        (ours, theirs), (control, answers) = multiprocessing.Pipe(), multiprocessing.Pipe()
+        self._channel, self._control = Channel(ours, self.advance), control
+        self.theirs = (theirs, answers)
+        threading.Thread(target=self.serving.serve, args=self.theirs, daemon=True).start()
 
-    def __getattr__(self, name: str) -> Any:
-        method = {"progress": lambda: self.serving.progress}.get(name)
-        call = method or getattr(self.serving, name)
-
-        def remote(*arguments: Any) -> Any:
-            future: Future[Any] = self.threads.submit(call, *arguments)
-            answer: Future[Any] = Future()
-            self.futures.append(answer)
-            future.add_done_callback(lambda done: self.settle(answer, done))
-            if self.dead:
-                self.kill()
-            return answer
-
-        return SimpleNamespace(remote=remote)
-
-    def settle(self, answer: "Future[Any]", done: "Future[Any]") -> None:
-        """The answer of a call, if the process still lives."""
-        if not self.dead and not answer.done():
-            answer.set_result(done.result())
+    def wait(self, seconds: float) -> int | None:
+        """Of `Child`."""
+        return self.status
 
     def kill(self) -> None:
-        """Everything that waits for this process fails."""
-        self.dead = True
-        for answer in self.futures:
-            if not answer.done():
-                answer.set_exception(RayError("the worker process has died"))
+        """The process is gone, and the kernel has closed its connections."""
+        self.status = -9
+        for connection in self.theirs:
+            with contextlib.suppress(OSError):
+                socket.socket(fileno=os.dup(connection.fileno())).shutdown(socket.SHUT_RDWR)
 
-
-class Lives:
-    """Stands for Ray."""
-
-    exceptions = SimpleNamespace(RayError=RayError, GetTimeoutError=GetTimeoutError)
-
-    @staticmethod
-    def wait(references: Any, timeout: float | None = None) -> tuple[Any, Any]:
-        """Ray's."""
-        done, left = wait(references, timeout)
-        return list(done), list(left)
-
-    @staticmethod
-    def get(reference: Any, timeout: float | None = None) -> Any:
-        """Ray's."""
-        return reference.result(timeout)
-
-    @staticmethod
-    def kill(actor: Actor) -> None:
-        """Ray's."""
-        actor.kill()
+    def stop(self) -> None:
+        """Of `Child`."""
 
 
 GATE = threading.Event()
@@ -144,13 +115,9 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[workers.Worker]:
     monkeypatch.setattr(host, "is_interruption", lambda error: isinstance(error, StoppedError))
     monkeypatch.setattr(serving.prestart, "prepare", nothing)
     monkeypatch.setattr(serving.runtime, "start", nothing)
-    monkeypatch.setattr(cluster, "running", lambda: Lives)
     made = workers.Worker(WorkerPlan("worker", "cpu", ("python",)))
-
-    def begin() -> None:
-        made._actor, made._life = Actor(), next(made._lives)
-
-    monkeypatch.setattr(made, "_begin", begin)
+    monkeypatch.setattr(interpreter, "check", nothing)
+    monkeypatch.setattr(made, "_new_process", lambda: WorkerInThreads(next(made._lives)))
     GATE.clear()
     CALLS.clear()
     made.start()
@@ -194,7 +161,7 @@ def test_calls_that_a_worker_took_to_its_death_are_repeated_once(
 ) -> None:
     calls = [worker.begin(slow, name) for name in ("one", "two")]
     kept = workers.Resident(worker, quick, "kept")
-    worker._actor.kill()
+    worker._process.kill()
     assert [call.is_there() for call in calls] == [True, True]
     GATE.set()
     assert [call.result() for call in calls] == ["one", "two"]
@@ -204,7 +171,7 @@ def test_calls_that_a_worker_took_to_its_death_are_repeated_once(
 
 def test_a_call_is_begun_although_the_worker_has_died_unseen(worker: workers.Worker) -> None:
     worker.abandoned.append("a key")  # so that something is asked before the call
-    worker._actor.kill()
+    worker._process.kill()
     GATE.set()
     call = worker.begin(slow, "one")
     assert call.is_there()
@@ -212,10 +179,10 @@ def test_a_call_is_begun_although_the_worker_has_died_unseen(worker: workers.Wor
 
 
 def test_a_card_that_was_reset_needs_a_new_process(worker: workers.Worker) -> None:
-    before = worker._actor
+    before = worker._process
     assert worker.call(loses_its_card, "one") == "one"
-    assert worker._actor is not before
-    assert before.dead
+    assert worker._process is not before
+    assert before.status == -9
     with pytest.raises(workers.WorkerError, match=r"ended twice.*its device was lost"):
         worker.call(always_loses_its_card)
     assert worker.call(quick, "two") == "two"
@@ -231,31 +198,7 @@ def test_what_nobody_needs_is_forgotten_without_waiting_for_what_is_computed(
     second = worker.begin(slow, "two")  # would wait for ever
     GATE.set()
     assert (first.result(), second.result()) == ("one", "two")
-    until(lambda: worker._actor.serving._kept == {})
-
-
-def test_a_ray_that_does_not_start_is_one_error_for_all_workers(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    def init(**_: Any) -> None:
-        raise Exception("The current node timed out.")  # as Ray does
-
-    tries: list[int] = []
-
-    def imported() -> Any:
-        tries.append(1)
-        return SimpleNamespace(init=init)
-
-    monkeypatch.setattr(cluster, "_imported", imported)
-    monkeypatch.setattr(cluster, "_watch", lambda folder: None)
-    for name in ("_ray", "_failure"):
-        monkeypatch.setattr(cluster, name, None)
-    monkeypatch.setattr(cluster, "_folder", "")
-    monkeypatch.setattr(cluster.tempfile, "tempdir", str(tmp_path))
-    for _ in range(2):
-        with pytest.raises(workers.WorkerError, match=r"The current node timed out\. ComfyUI goes"):
-            cluster.running()
-    assert tries == [1]
+    until(lambda: worker._process.serving._kept == {})
 
 
 def test_the_suite_of_workers_tells_how_both_processes_grow(
@@ -265,7 +208,6 @@ def test_the_suite_of_workers_tells_how_both_processes_grow(
     monkeypatch.setattr(suite, "_GROWTH_CALLS", 2)
     looks = iter([100.0, 50.0, 101.04, 50.0])
     monkeypatch.setattr(suite, "private_mib", lambda process: next(looks))
-    worker.process = 1
     place = SimpleNamespace(tree="tree")
     found = suite._call(suite.QUICK[-1], place).facts()  # type: ignore[arg-type, misc]
     assert found == {"worker ready after s": 1.0, "host grew MiB": 1.0, "worker grew MiB": 0.0}

@@ -1,11 +1,11 @@
 """Workers without any process: what is asked for, what crosses, what names and errors say."""
 
-import pickle
+import multiprocessing
 import re
-import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +16,8 @@ from comfyui_ipex.launcher.installation import worker_setting
 from comfyui_ipex.xpu_runtime import host, placement, workers
 from comfyui_ipex.xpu_runtime.devices import Device, find, is_device_name
 from comfyui_ipex.xpu_runtime.worker_plan import WorkerPlan, planned
-from comfyui_ipex.xpu_runtime.workers import interpreter, keeper, wire
+from comfyui_ipex.xpu_runtime.workers import interpreter, wire
+from comfyui_ipex.xpu_runtime.workers.channel import Channel
 from comfyui_ipex.xpu_runtime.workers.errors import Failure, NotOnWorkerError, raised_here
 from conftest import REPOSITORY
 
@@ -112,6 +113,18 @@ def test_where_a_worker_keeps_weights(
     assert (str(found.device), bool(found.warning)) == (kept, warns)
 
 
+def crossed(value: Any) -> Any:
+    """`value` after a way through a channel."""
+    one, other = multiprocessing.Pipe()
+    sender, receiver = Channel(one), Channel(other)
+    sender.post((), wire.packed(value))
+    delivery = receiver.take()
+    assert delivery is not None
+    sender.close()
+    receiver.close()
+    return wire.unpacked(delivery.message)
+
+
 DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.bool, torch.complex64]
 
 
@@ -119,7 +132,7 @@ DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.bool,
 @pytest.mark.parametrize("shape", [(), (0, 3), (2, 3, 5)], ids=str)
 def test_tensors_cross_with_dtype_and_bits(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
     sent = (torch.randn(shape) * 3).to(dtype)
-    found = wire.unpacked(pickle.loads(pickle.dumps(wire.packed({"one": [sent]}).plain)))["one"][0]
+    found = crossed({"one": [sent]})["one"][0]
     assert found.dtype == sent.dtype
     assert found.shape == sent.shape
     assert found.reshape(-1).view(torch.uint8).equal(sent.reshape(-1).view(torch.uint8))
@@ -127,7 +140,7 @@ def test_tensors_cross_with_dtype_and_bits(dtype: torch.dtype, shape: tuple[int,
 
 def test_special_values_and_strides_cross() -> None:
     sent = torch.tensor([[0.0, -0.0, float("nan")], [float("inf"), 1e-45, 2.0]]).t()
-    found = wire.unpacked(wire.packed(sent).plain)
+    found = crossed(sent)
     assert found.view(torch.int32).equal(sent.contiguous().view(torch.int32))
     found += 1  # its memory is its own
 
@@ -136,7 +149,7 @@ def test_one_tensor_stays_one_and_a_network_keeps_its_parameters() -> None:
     layer = torch.nn.Linear(2, 3)
     message = wire.packed((layer, layer.weight))
     assert len(message.tensors) == 2
-    network, weight = wire.unpacked(message.plain)
+    network, weight = wire.unpacked(message)
     assert network.weight is weight
     assert isinstance(weight, torch.nn.Parameter)
     assert network(torch.ones(2)).equal(layer(torch.ones(2)))
@@ -145,27 +158,66 @@ def test_one_tensor_stays_one_and_a_network_keeps_its_parameters() -> None:
 def test_what_is_ours_crosses_by_its_place_in_the_extension() -> None:
     message = wire.packed((wire.itself, Failure("error", "ValueError", "text", "")))
     assert wire.ROOT.encode() not in message.pickled
-    function, failure = wire.unpacked(message.plain)
+    function, failure = wire.unpacked(message)
     assert function is wire.itself
     assert failure == Failure("error", "ValueError", "text", "")
 
 
+class Holder:
+    """Stands for an object of the host that holds functions which have no name."""
+
+    def __init__(self) -> None:
+        self.factor = 3
+        self.scaled = lambda value: value * self.factor
+        self.ratio = (lambda value: max(0, value - FIVE), 8)
+
+
+FIVE = 5
+
+
+def made_class() -> type:
+    """A class as the host's text encoders are made: inside a function."""
+
+    class Made(Holder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.name = "made"
+
+        @property
+        def doubled(self) -> int:
+            return self.factor * 2
+
+        @staticmethod
+        def same() -> type:
+            return Made
+
+    return Made
+
+
+def test_functions_and_classes_without_a_name_cross_by_value() -> None:
+    held = crossed(Holder())
+    assert held.scaled(2) == 6
+    held.factor = 4
+    assert held.scaled(2) == 8  # the function refers to the copy, not to a copy of its own
+    assert held.ratio[0](7) == 2
+    made = crossed(made_class()())
+    assert (made.name, made.doubled, type(made).same()) == ("made", 6, type(made))
+    assert type(made).__name__ == "Made"
+
+
+def test_what_cannot_cross_is_named() -> None:
+    with pytest.raises(TypeError, match=r"cannot cross to another process: .*lock"):
+        wire.packed({"lock": threading.Lock()})
+
+
 def test_what_a_worker_keeps_is_found_by_name() -> None:
     message = wire.packed([wire.Kept("key")])
-    assert wire.unpacked(message.plain, {"key": 7}) == [7]
+    assert wire.unpacked(message, {"key": 7}) == [7]
 
 
 def test_quantised_and_sparse_tensors_are_refused_by_name() -> None:
     with pytest.raises(TypeError, match="sparse_coo"):
         wire.packed(torch.eye(2).to_sparse())
-
-
-def test_large_messages_cross_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "CHUNK_BYTES", 100)
-    rows = wire.packed([torch.zeros(n, dtype=torch.uint8) for n in (60, 60, 40, 300)]).tensors
-    groups = wire.in_chunks(rows)
-    assert [[row[3].nbytes for row in group] for group in groups] == [[60], [60, 40], [300]]
-    assert wire.in_chunks(()) == [[]]
 
 
 def test_memory_that_ran_out_stays_torchs_own_error_and_others_their_kind(
@@ -188,65 +240,32 @@ def test_what_a_proxy_cannot_do_is_named() -> None:
     assert "'first_stage_model'" in text
 
 
-def test_the_keeper_ends_what_stays_and_removes_the_folder(tmp_path: Path) -> None:
-    folder = tmp_path / "kept"
-    folder.mkdir()
-    left = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", str(folder)])
-    own = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "import runpy, sys; sys.argv = sys.argv[1:]; "
-            "m = runpy.run_path(sys.argv[0]); m['main'].__globals__['PATIENCE_SECONDS'] = 0.2; "
-            "m['main']()",
-            keeper.__file__,
-            str(folder),
-        ],
-        stdin=subprocess.PIPE,
-    )
-    time.sleep(0.5)
-    assert left.poll() is None
-    assert folder.exists()
-    assert own.stdin is not None
-    own.stdin.close()
-    assert own.wait(30) == 0
-    assert left.wait(30) < 0
-    assert not folder.exists()
-
-
 @pytest.mark.parametrize(
     ("found", "why"),
     [
-        ({"python": "3.11.2", "ray": "2.60.0", "torch": True}, ""),
-        ({"python": "3.12.1", "ray": "2.60.0", "torch": True}, "is Python 3.12.1"),
-        ({"python": "3.11.2", "ray": None, "torch": True}, "pip install ray==2.60.0"),
-        ({"python": "3.11.2", "ray": "2.59.0", "torch": True}, "has ray 2.59.0"),
-        ({"python": "3.11.2", "ray": "2.60.0", "torch": False}, "does not have torch"),
+        ({"python": "3.11.2", "torch": True}, ""),
+        ({"python": "3.12.1", "torch": True}, "is Python 3.12.1"),
+        ({"python": "3.11.2", "torch": False}, "does not have torch"),
     ],
 )
 def test_why_an_interpreter_cannot_be_a_workers(found: dict[str, object], why: str) -> None:
-    reason = interpreter.unfit(found, "3.11.7", "2.60.0")
+    reason = interpreter.unfit(found, "3.11.7")
     assert why in reason
     assert bool(why) == bool(reason)
 
 
 def test_an_interpreter_is_asked_before_it_is_started() -> None:
     with pytest.raises(workers.WorkerError, match="is no Python that answers"):
-        interpreter.check(WorkerPlan("worker", "cpu", ("/nowhere/python",)), "2.60.0")
+        interpreter.check(WorkerPlan("worker", "cpu", ("/nowhere/python",)))
     bare = WorkerPlan("worker", "cpu", (sys.executable, "-I", "-S"))
-    with pytest.raises(workers.WorkerError, match="does not have the package ray"):
-        interpreter.check(bare, "2.60.0")
+    with pytest.raises(workers.WorkerError, match="does not have torch"):
+        interpreter.check(bare)
 
 
-def test_without_bash_no_worker_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(workers.WorkerError, match="bash, which is not in PATH"):
-        interpreter.check(WorkerPlan("worker", "cpu", (sys.executable,)), "2.60.0")
-
-
-def test_ray_is_asked_for_in_one_version_everywhere() -> None:
+def test_workers_need_no_package_and_a_cluster_asks_for_one_ray() -> None:
     project = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
-    assert f'workers = ["{RAY}"]' in project
+    assert f'cluster = ["{RAY}"]' in project
+    assert "workers = [" not in project
     assert RAY.partition("=")[0] not in (REPOSITORY / "requirements.txt").read_text()
 
 

@@ -121,8 +121,9 @@ def _report_to(path: Path) -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
 
-def emulate(arguments: Sequence[str]) -> list[str]:
-    """Arrange the emulation that `arguments` ask for; return the program's own arguments."""
+def _parsed(
+    arguments: Sequence[str],
+) -> tuple[argparse.Namespace, list[xpu_emulator.DeviceSpec], xpu_emulator.Options]:
     parser = _parser()
     parsed = parser.parse_args(arguments)
     try:
@@ -130,21 +131,44 @@ def emulate(arguments: Sequence[str]) -> list[str]:
         visible_devices(devices)
     except ValueError as error:
         parser.error(str(error))
+    return parsed, devices, options
 
-    def install() -> None:
-        emulated = xpu_emulator.install(devices, options, beside_cuda=parsed.beside_cuda)
-        if parsed.fail_alloc:
-            for device in emulated.devices:
-                device.fail_allocation(parsed.fail_alloc)
 
-    after_torch_import(install)
+def _own_arguments(parsed: argparse.Namespace) -> list[str]:
     if parsed.report is not None:
         _report_to(parsed.report.absolute())
-    program = parsed.program
+    program = list(parsed.program)
     return program[1:] if program[:1] == ["--"] else program
 
 
-def _run(program: list[str]) -> None:
+def _fail_allocations(parsed: argparse.Namespace) -> None:
+    if parsed.fail_alloc:
+        for device in xpu_emulator.current().devices:
+            device.fail_allocation(parsed.fail_alloc)
+
+
+def emulate(arguments: Sequence[str]) -> list[str]:
+    """Arrange the emulation that `arguments` ask for; return the program's own arguments."""
+    parsed, devices, options = _parsed(arguments)
+
+    def install() -> None:
+        xpu_emulator.install(devices, options, beside_cuda=parsed.beside_cuda)
+        _fail_allocations(parsed)
+
+    after_torch_import(install)
+    return _own_arguments(parsed)
+
+
+def emulate_anew(arguments: Sequence[str]) -> list[str]:
+    """As `emulate`, in a process that has emulated cards already: it gets others."""
+    parsed, devices, options = _parsed(arguments)
+    xpu_emulator.current().configure(visible_devices(devices), options)
+    _fail_allocations(parsed)
+    return _own_arguments(parsed)
+
+
+def start_program(program: list[str]) -> None:
+    """Run a program in this process: its arguments are as after `--`."""
     kind = program[0]
     if kind == "-m":
         sys.argv = program[1:]
@@ -166,7 +190,7 @@ def main() -> None:
     program = emulate(sys.argv[1:])
     if not program or (program[0] in ("-m", "-c") and len(program) < 2):
         _parser().error("name a program to run: -- FILE, -- -m MODULE or -- -c CODE")
-    _run(program)
+    start_program(program)
 
 
 if __name__ == "__main__":

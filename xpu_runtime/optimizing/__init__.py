@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from .wishes import BACKENDS, COMPILES, DTYPES, MODES, SWITCH, Wishes
+from .settings import BACKENDS, COMPILES, DTYPES, MODES, SWITCH, OptimizeSettings
 
-__all__ = ["BACKENDS", "COMPILES", "DTYPES", "MODES", "SWITCH", "Wishes", "optimize"]
+__all__ = ["BACKENDS", "COMPILES", "DTYPES", "MODES", "SWITCH", "OptimizeSettings", "optimize"]
 
 
-def optimize(model: Any, wishes: Wishes, size: tuple[int, int, int] | None = None) -> Any:
+def optimize(model: Any, wishes: OptimizeSettings, size: tuple[int, int, int] | None = None) -> Any:
     """`model.optimize`: a clone of a ModelPatcher whose steps run faster where that is measured."""
     # Nodes are listed without torch.
     from . import model as models

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from . import norms
 from .inputs import OPTIONS, without_patches
-from .wishes import ALL_BLOCKS, FULL, OFF
+from .settings import ALL_BLOCKS, FULL, OFF
 
 INDUCTOR = "inductor"
 
@@ -97,7 +97,7 @@ def transformer_blocks(network: nn.Module) -> list[nn.Module]:
     found: list[nn.Module] = []
     for module in network.modules():
         if type(module).__name__ == _AROUND:
-            inner = list(module.transformer_blocks)
+            inner = list(module.get_submodule("transformer_blocks").children())
             found += [module] if len(inner) == 1 else inner
     if found:
         return found

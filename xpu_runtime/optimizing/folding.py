@@ -1,6 +1,6 @@
 """BatchNorm folded into the convolution before it, in networks that nobody patches."""
 
-from typing import Any
+from typing import cast
 
 import torch
 from torch import fx, nn
@@ -29,7 +29,8 @@ def fold(network: nn.Module) -> int:
     """
     folded = 0
     for conv_name, norm_name in pairs(network):
-        conv, norm = network.get_submodule(conv_name), network.get_submodule(norm_name)
+        conv = cast(nn.Conv2d, network.get_submodule(conv_name))
+        norm = cast(nn.BatchNorm2d, network.get_submodule(norm_name))
         fused = fuse_conv_bn_eval(conv, norm)
         conv.weight, conv.bias = fused.weight, fused.bias
         parent, _, name = norm_name.rpartition(".")
@@ -68,7 +69,7 @@ def pairs(network: nn.Module, prefix: str = "") -> list[tuple[str, str]]:
     return found
 
 
-def _once(calls: list[Any], node: Any) -> bool:
+def _once(calls: list[fx.Node], node: fx.Node) -> bool:
     return sum(one.target == node.target for one in calls) == 1
 
 

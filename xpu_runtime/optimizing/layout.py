@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 
-def convolutions(network: nn.Module) -> list[nn.Module]:
+def convolutions(network: nn.Module) -> list[nn.Conv2d]:
     """The 2-d convolutions of a network, the host's and torch's own."""
     return [one for one in network.modules() if isinstance(one, nn.Conv2d)]
 

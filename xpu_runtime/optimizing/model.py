@@ -2,18 +2,18 @@
 
 import uuid
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 
 from .. import host
+from ..host.types import ModelPatcher
 from ..log import LOGGER
 from .plan import plan
-from .running import TROUBLE, Optimizer
+from .settings import AUTO, KEEP, OptimizeSettings, Skipped, StepPlan
 from .state import state_of
+from .steps import TROUBLE, Optimizer
 from .surroundings import facts_of
-from .trial import Outcome
-from .wishes import AUTO, KEEP, Plan, Skipped, Wishes
+from .trial import Measurement
 
 KEY = "comfyui-ipex.optimize"
 
@@ -32,11 +32,11 @@ UNTRIED = (
 class Optimized:
     """A model that was set up to be optimised, and what can be said about that now."""
 
-    model: Any
-    plan: Plan
-    outcomes: tuple[Outcome, ...]
+    model: ModelPatcher
+    plan: StepPlan
+    outcomes: tuple[Measurement, ...]
     """What was measured for the example."""
-    device: Any
+    device: torch.device
     verified: bool
     """Whether steps are measured."""
 
@@ -58,7 +58,9 @@ class Optimized:
         return "\n".join([*lines, *(f"Skipped {one.text}." for one in self.plan.skipped)])
 
 
-def optimize(model: Any, wishes: Wishes, size: tuple[int, int, int] | None = None) -> Optimized:
+def optimize(
+    model: ModelPatcher, wishes: OptimizeSettings, size: tuple[int, int, int] | None = None
+) -> Optimized:
     """A clone of the ModelPatcher `model` whose steps are run by what proves faster and correct.
 
     `size` is that of an example, (batch, height, width) in latent pixels, which is then measured
@@ -69,17 +71,17 @@ def optimize(model: Any, wishes: Wishes, size: tuple[int, int, int] | None = Non
     planned = plan(wishes, facts_of(clone.model.diffusion_model, device))
     if host.is_dynamic(clone):
         why = "this ComfyUI moves the weights while the model runs, and cannot be asked not to"
-        planned = Plan((), (Skipped("everything", why),))
+        planned = StepPlan((), (Skipped("everything", why),))
     planned = _with_dtype(clone, wishes, planned)
     if planned.variants:
         Optimizer(wishes, planned).attach(clone, KEY)
-    outcomes: tuple[Outcome, ...] = ()
+    outcomes: tuple[Measurement, ...] = ()
     if wishes.verify and planned.variants and size is not None:
         outcomes, planned = _example(clone, wishes, size, planned)
     return Optimized(clone, planned, outcomes, device, wishes.verify)
 
 
-def _with_dtype(clone: Any, wishes: Wishes, planned: Plan) -> Plan:
+def _with_dtype(clone: ModelPatcher, wishes: OptimizeSettings, planned: StepPlan) -> StepPlan:
     """Set what the clone computes in, or say why not."""
     if wishes.dtype in (AUTO, KEEP):
         now = str(_compute_dtype(clone)).removeprefix("torch.")
@@ -100,18 +102,18 @@ def _with_dtype(clone: Any, wishes: Wishes, planned: Plan) -> Plan:
     return _noted(planned, f"{text} in each step. This is not measured.")
 
 
-def _compute_dtype(clone: Any) -> torch.dtype:
-    cast = clone.get_model_object("manual_cast_dtype")
+def _compute_dtype(clone: ModelPatcher) -> torch.dtype:
+    cast: torch.dtype | None = clone.get_model_object("manual_cast_dtype")
     return clone.model_dtype() if cast is None else cast
 
 
-def _noted(planned: Plan, note: str) -> Plan:
+def _noted(planned: StepPlan, note: str) -> StepPlan:
     return replace(planned, notes=(*planned.notes, note))
 
 
 def _example(
-    clone: Any, wishes: Wishes, size: tuple[int, int, int], planned: Plan
-) -> tuple[tuple[Outcome, ...], Plan]:
+    clone: ModelPatcher, wishes: OptimizeSettings, size: tuple[int, int, int], planned: StepPlan
+) -> tuple[tuple[Measurement, ...], StepPlan]:
     """What an example step measured, and the plan with what is to be said about it."""
     batch, height, width = size
     try:

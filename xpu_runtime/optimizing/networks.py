@@ -17,10 +17,10 @@ from . import trial
 from .folding import fold
 from .layout import convolutions, is_channels_last, lay_out
 from .plan import GPUS, NOT_MEASURED
-from .running import TROUBLE
+from .settings import AUTO, NATIVE, OFF, OptimizeSettings, Skipped, Variant
+from .steps import TROUBLE
 from .surroundings import ipex, no_compiler, no_ipex
 from .trial import Tried
-from .wishes import AUTO, NATIVE, OFF, Skipped, Variant, Wishes
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Sample:
         return size if self.count == 1 else f"{self.count} of {size}"
 
 
-Run = Callable[[nn.Module, Sample], Tensor]
+CallNetwork = Callable[[nn.Module, Sample], Tensor]
 """What a network makes of test pictures."""
 
 ON_A_WORKER = "It runs on a worker, where nothing is measured: it stays as it was found."
@@ -59,7 +59,7 @@ class Way:
 
 
 @dataclass(frozen=True)
-class Report:
+class NetworkReport:
     """What was done to a network, and what was not."""
 
     lines: tuple[str, ...]
@@ -74,10 +74,10 @@ class Report:
 def optimize(
     network: nn.Module,
     device: torch.device,
-    wishes: Wishes,
-    run: Run,
+    wishes: OptimizeSettings,
+    run: CallNetwork,
     samples: Sequence[Sample] = SAMPLES,
-) -> Report:
+) -> NetworkReport:
     """Change `network`, which is on `device` in its final dtype, for good where that pays.
 
     Raises what the network itself raises, and what an interrupt raises.
@@ -92,11 +92,11 @@ def optimize(
         lines.append(_unmeasured(network, ways, run, samples[0], skipped))
     elif ways:
         lines += _kept(network, device, ways, run, samples)
-    return Report(tuple(lines), tuple(skipped))
+    return NetworkReport(tuple(lines), tuple(skipped))
 
 
 def _unmeasured(
-    network: nn.Module, ways: list[Way], run: Run, sample: Sample, skipped: list[Skipped]
+    network: nn.Module, ways: list[Way], run: CallNetwork, sample: Sample, skipped: list[Skipped]
 ) -> str:
     """Apply each way with which a copy runs, one upon the other."""
     applied = []
@@ -119,7 +119,7 @@ def _dtype(network: nn.Module) -> torch.dtype:
 
 
 def _folded(
-    network: nn.Module, before: Tensor, run: Run, sample: Sample, skipped: list[Skipped]
+    network: nn.Module, before: Tensor, run: CallNetwork, sample: Sample, skipped: list[Skipped]
 ) -> list[str]:
     trying = copy.deepcopy(network)
     count = fold(trying)
@@ -135,7 +135,7 @@ def _folded(
 
 
 def _ways(
-    network: nn.Module, device: torch.device, wishes: Wishes, skipped: list[Skipped]
+    network: nn.Module, device: torch.device, wishes: OptimizeSettings, skipped: list[Skipped]
 ) -> list[Way]:
     ways = []
     if wishes.channels_last != OFF:
@@ -159,7 +159,7 @@ def _ways(
     return ways
 
 
-def _no_layout(network: nn.Module, wishes: Wishes) -> str:
+def _no_layout(network: nn.Module, wishes: OptimizeSettings) -> str:
     if not convolutions(network):
         return "the network has no 2-d convolution"
     if is_channels_last(network):
@@ -167,7 +167,7 @@ def _no_layout(network: nn.Module, wishes: Wishes) -> str:
     return NOT_MEASURED if wishes.channels_last == AUTO and not wishes.verify else ""
 
 
-def _no_ipex_here(network: nn.Module, device: torch.device, wishes: Wishes) -> str:
+def _no_ipex_here(network: nn.Module, device: torch.device, wishes: OptimizeSettings) -> str:
     if no_ipex():
         return no_ipex()
     if device.type != "cpu":
@@ -177,7 +177,7 @@ def _no_ipex_here(network: nn.Module, device: torch.device, wishes: Wishes) -> s
     return NOT_MEASURED if wishes.backend == AUTO and not wishes.verify else ""
 
 
-def _no_compiling(device: torch.device, wishes: Wishes) -> str:
+def _no_compiling(device: torch.device, wishes: OptimizeSettings) -> str:
     if wishes.compile == AUTO and not wishes.verify:
         return NOT_MEASURED
     if wishes.compile == AUTO and device.type not in GPUS:
@@ -197,7 +197,11 @@ def _through_ipex(network: nn.Module) -> None:
 
 
 def _kept(
-    network: nn.Module, device: torch.device, ways: list[Way], run: Run, samples: Sequence[Sample]
+    network: nn.Module,
+    device: torch.device,
+    ways: list[Way],
+    run: CallNetwork,
+    samples: Sequence[Sample],
 ) -> list[str]:
     """Measure each way on a copy, and apply the one that is fastest and correct."""
     best, lines = None, []
@@ -219,7 +223,7 @@ def _kept(
 
 
 def _measured(
-    network: nn.Module, device: torch.device, way: Way, run: Run, sample: Sample
+    network: nn.Module, device: torch.device, way: Way, run: CallNetwork, sample: Sample
 ) -> tuple[float, Tried]:
     """Seconds as found, and what came of one way, in turns."""
     reference = run(network, sample)
@@ -235,5 +239,5 @@ def _measured(
                 break
     except TROUBLE as error:
         return 1.0, Tried(Variant(), float("inf"), problem=trial.problem_of(error))
-    error = trial.error_of(result, reference)
-    return min(found), Tried(Variant(), min(own), error, preparing)
+    difference = trial.error_of(result, reference)
+    return min(found), Tried(Variant(), min(own), difference, preparing)

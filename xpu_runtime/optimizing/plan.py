@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .wishes import (
+from .settings import (
     ALL_BLOCKS,
     AUTO,
     BLOCKS,
@@ -11,10 +11,10 @@ from .wishes import (
     OFF,
     ON,
     PLAIN,
-    Plan,
+    OptimizeSettings,
     Skipped,
+    StepPlan,
     Variant,
-    Wishes,
 )
 
 GPUS = ("cuda", "xpu")
@@ -40,7 +40,7 @@ class Facts:
     no_ipex: str = ""
 
 
-def plan(wishes: Wishes, facts: Facts) -> Plan:
+def plan(wishes: OptimizeSettings, facts: Facts) -> StepPlan:
     """What to try for a diffusion model."""
     skipped: list[Skipped] = []
     layouts = _layouts(wishes, facts, skipped)
@@ -57,7 +57,7 @@ def plan(wishes: Wishes, facts: Facts) -> Plan:
     if wishes.backend == IPEX:
         skipped.append(Skipped("ipex", facts.no_ipex or IPEX_AND_MODELS))
     tried = tuple(dict.fromkeys(one for one in variants if one != Variant()))
-    return Plan(tried, tuple(skipped))
+    return StepPlan(tried, tuple(skipped))
 
 
 IPEX_AND_MODELS = (
@@ -67,7 +67,7 @@ IPEX_AND_MODELS = (
 )
 
 
-def _layouts(wishes: Wishes, facts: Facts, skipped: list[Skipped]) -> list[bool]:
+def _layouts(wishes: OptimizeSettings, facts: Facts, skipped: list[Skipped]) -> list[bool]:
     wish, why = wishes.channels_last, ""
     if facts.channels_last:
         why = "the weights are in this layout already"
@@ -82,7 +82,7 @@ def _layouts(wishes: Wishes, facts: Facts, skipped: list[Skipped]) -> list[bool]
     return [True] if wish == ON else [False, True]
 
 
-def _kinds(wishes: Wishes, facts: Facts, skipped: list[Skipped]) -> list[str]:
+def _kinds(wishes: OptimizeSettings, facts: Facts, skipped: list[Skipped]) -> list[str]:
     wish = wishes.compile
     if wish == OFF:
         return [OFF]
@@ -99,7 +99,7 @@ def _kinds(wishes: Wishes, facts: Facts, skipped: list[Skipped]) -> list[str]:
     return [BLOCKS, ALL_BLOCKS, OFF] if facts.residual_blocks else [BLOCKS, OFF]
 
 
-def _graph(wishes: Wishes, facts: Facts, skipped: list[Skipped]) -> bool:
+def _graph(wishes: OptimizeSettings, facts: Facts, skipped: list[Skipped]) -> bool:
     if wishes.mode == PLAIN:
         return False
     if wishes.mode == AUTO and facts.device != "cuda":

@@ -7,27 +7,28 @@ from typing import Any
 
 from torch import nn
 
+from .blocks import Calls
 from .layout import lay_out
 from .step_graph import StepGraph
-from .trial import Outcome
+from .trial import Measurement
 
 MOST_GRAPHS = 4
 """Recorded steps that a network keeps: sizes of the workflow at hand."""
 
 
 @dataclass
-class State:
+class NetworkState:
     """About one network, which all clones of its patcher share."""
 
     owner: Any = None
     """A weak reference to the patcher for which the layout was changed; None if it is as found."""
-    outcomes: dict[Any, Outcome] = field(default_factory=dict)
+    outcomes: dict[Any, Measurement] = field(default_factory=dict)
     """What was measured, by wishes, device, size and dtype."""
     troubles: dict[Any, str] = field(default_factory=dict)
     """Why a step with inputs of some kind cannot be recorded."""
     graphs: OrderedDict[Any, tuple[int, StepGraph]] = field(default_factory=OrderedDict)
     """Recorded steps, each with the fingerprint of the weights that it reads."""
-    calls: dict[Any, Any] = field(default_factory=dict)
+    calls: dict[Any, Calls] = field(default_factory=dict)
     weights: tuple[dict[str, Any], ...] = ()
     """The tables of weights of the network's modules."""
     fresh: bool = False
@@ -80,14 +81,14 @@ class State:
         self.lay_out(network, False, None)
 
 
-_STATES: weakref.WeakKeyDictionary[nn.Module, State] = weakref.WeakKeyDictionary()
+_STATES: weakref.WeakKeyDictionary[nn.Module, NetworkState] = weakref.WeakKeyDictionary()
 
 
-def state_of(network: nn.Module) -> State:
+def state_of(network: nn.Module) -> NetworkState:
     """What is kept about `network`; it goes with it."""
-    return _STATES.setdefault(network, State())
+    return _STATES.setdefault(network, NetworkState())
 
 
-def outcomes() -> list[Outcome]:
+def outcomes() -> list[Measurement]:
     """What was measured in this process about networks that are still there."""
     return [one for state in _STATES.values() for one in state.outcomes.values()]

@@ -42,7 +42,7 @@ class StepGraph:
         backend = _backend(device)
         self._given = tuple(one.clone() for one in flat(inputs).tensors)
 
-        def run() -> Tensor:
+        def compute() -> Tensor:
             return step(rebuilt(inputs, iter(self._given)))
 
         held = backend.memory_reserved(device)
@@ -50,13 +50,13 @@ class StepGraph:
         side = backend.Stream(device)
         side.wait_stream(backend.current_stream(device))
         with backend.stream(side):
-            run()
+            compute()
         backend.current_stream(device).wait_stream(side)
         self._graph = _graph_class(device)()
         # Other threads of the server may use the device meanwhile.
         mode = {"capture_error_mode": "thread_local"} if device.type == "cuda" else {}
         with backend.graph(self._graph, **mode):
-            self._result = run()
+            self._result = compute()
         backend.synchronize(device)
         self.held = max(0, backend.memory_reserved(device) - held)
         """Bytes that the recording took."""

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .wishes import FOUND, Variant
+from .settings import FOUND, Variant
 
 TOLERANCE = {torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 """By the dtype that the model computes in: the most that a result may differ from the one as
@@ -40,7 +40,7 @@ class Tried:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Measurement:
     """What was measured for a size, and what is kept."""
 
     size: tuple[int, ...]
@@ -88,7 +88,7 @@ def _ms(seconds: float) -> str:
     return f"{seconds * 1000:.1f} ms"
 
 
-def kept(found: float, tried: Sequence[Tried], dtype: torch.dtype) -> Variant:
+def choose_fastest(found: float, tried: Sequence[Tried], dtype: torch.dtype) -> Variant:
     """The fastest way that is correct and faster than the one as found, or that one."""
     good = [one for one in tried if not one.problem and one.error <= limit(dtype)]
     best = min(good, key=lambda one: one.seconds, default=None)

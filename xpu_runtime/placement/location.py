@@ -6,13 +6,16 @@ there, and a `Handle` stands for it in the call.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ..devices import CPU
 from ..workers import Resident, Worker
 
 if TYPE_CHECKING:
     import torch
+
+
+Answer = TypeVar("Answer")
 
 
 class Outcome(Protocol):
@@ -68,7 +71,7 @@ class Here:
         """A handle on `make(*arguments)`, made now."""
         return Held(make(*map(_value, arguments)))
 
-    def call(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    def call(self, function: Callable[..., Answer], *arguments: Any, **named: Any) -> Answer:
         """`function(*arguments, **named)`; a handle stands for what it holds."""
         return function(*map(_value, arguments), **{key: _value(v) for key, v in named.items()})
 
@@ -132,13 +135,14 @@ class There:
         """
         return Resident(self.worker, make, *arguments)
 
-    def call(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    def call(self, function: Callable[..., Answer], *arguments: Any, **named: Any) -> Answer:
         """`function(*arguments, **named)` there; a handle stands for what it holds.
 
         `function` must be pure: it is called once more if the worker dies. Raises what it
         raises, the host's interruption, and `WorkerError`.
         """
-        return self.worker.call(function, *arguments, **named)
+        answer: Answer = self.worker.call(function, *arguments, **named)
+        return answer
 
     def begin(self, function: Callable[..., Any], *arguments: Any) -> Outcome:
         """The same, while this process goes on."""

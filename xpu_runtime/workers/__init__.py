@@ -1,7 +1,7 @@
 """Other processes with torch for another maker's cards, whose devices stand in our menus.
 
-`COMFYUI_IPEX_WORKERS` names interpreters. Each becomes an actor of a Ray cluster on this machine
-that this process owns; components that are placed on its devices become proxies here.
+`COMFYUI_IPEX_WORKERS` names interpreters. Each becomes a child process (`process`), which takes
+one call after another (`serving`).
 """
 
 import os
@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from ..devices import Device
 from ..log import LOGGER
 from ..worker_plan import asked_for
-from .calls import Pending, Resident
 from .errors import NotOnWorkerError, WorkerError
-from .worker import Worker
+from .worker import Pending, Resident, Worker
 
 _workers: dict[str, Worker] = {}
 """Those that could be started, by name."""

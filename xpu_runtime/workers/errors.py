@@ -2,6 +2,7 @@
 
 import builtins
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .. import host
@@ -43,6 +44,10 @@ class NotOnWorkerError(AttributeError):
             f"{attribute!r} cannot be used here. Connect this node to what comes before Select "
             "Device, or set that node's device to 'auto'."
         )
+
+
+class WorkerGoneError(Exception):
+    """The worker's process ended while it was asked, or cannot be used any more."""
 
 
 class RemoteTraceback(Exception):  # noqa: N818 (no error of its own: the cause of another one)
@@ -95,13 +100,13 @@ def raised_here(failure: Failure, where: str) -> BaseException:
     return error
 
 
-def did_not_start(plan: WorkerPlan, error: Exception, folder: str) -> str:
-    """For a worker whose process ended before it told its devices; `folder` has its log."""
+def did_not_start(plan: WorkerPlan, error: Exception) -> str:
+    """For a worker that did not tell its devices."""
     command = shlex.join(plan.command)
     return (
-        f"The worker {plan.name!r} could not be started: {error}. It needs an "
-        f"interpreter ({command}) of this Python's version with ray, torch for "
-        f"{plan.kind} and ComfyUI's requirements. Its log lies in {folder}."
+        f"The worker {plan.name!r} could not be started: {error}. It needs an interpreter "
+        f"({command}) of this Python's version with torch for {plan.kind} and ComfyUI's "
+        "requirements."
     )
 
 
@@ -114,11 +119,15 @@ def ended_twice(plan: WorkerPlan, asked: str, error: Exception) -> str:
     )
 
 
-def reason_of(error: Exception) -> str:
-    """Why a worker ended, in one line; Ray's own text is long where it does not know."""
-    if "worker process has died" in str(error):
-        return "its process died: killed, or out of the machine's memory, or crashed"
-    if type(error).__name__ == "OutOfMemoryError":  # Ray's; its text is advice for clusters
-        return "the machine's memory ran out"
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1].rstrip(".") if lines else type(error).__name__
+def reason_of_end(status: int | None, lines: Sequence[str]) -> str:
+    """Why a worker's process ended, from its exit status and the last lines that it wrote."""
+    if status is None:
+        reason = "its process does not answer"
+    elif status in (-9, 9):
+        reason = "its process died: killed, or out of the machine's memory"
+    elif status < 0:
+        reason = f"its process crashed with signal {-status}"
+    else:
+        reason = f"its process ended with status {status}"
+    said = " | ".join(line.strip() for line in lines if line.strip())
+    return f"{reason}. It wrote last: {said}" if said else reason

@@ -1,9 +1,8 @@
-"""Whether an interpreter can be a worker's, found out in a moment and before Ray waits for it."""
+"""Whether an interpreter can be a worker's, found out in a moment and before it is started."""
 
 import json
 import platform
 import shlex
-import shutil
 import subprocess
 
 from ..worker_plan import WorkerPlan
@@ -11,29 +10,19 @@ from .errors import WorkerError
 
 _ASKED = """
 import importlib.util, json, platform
-from importlib import metadata
-try:
-    ray = metadata.version("ray")
-except metadata.PackageNotFoundError:
-    ray = None
 torch = importlib.util.find_spec("torch") is not None
-print(json.dumps({"python": platform.python_version(), "ray": ray, "torch": torch}))
+print(json.dumps({"python": platform.python_version(), "torch": torch}))
 """
 
 _SECONDS = 60.0
 
 
-def check(plan: WorkerPlan, ray: str) -> None:
+def check(plan: WorkerPlan) -> None:
     """Raises `WorkerError`, with what is missing, if `plan`'s interpreter cannot be a worker's.
 
-    It must have this Python's version and Ray's `ray`, because what crosses is read by both.
+    It must have this Python's version, because what crosses is read by both.
     """
     command = shlex.join(plan.command)
-    if shutil.which("bash") is None:
-        raise WorkerError(
-            f"The worker {plan.name!r} cannot be started: Ray starts workers with bash, which is "
-            "not in PATH. Install it, or add its folder to PATH."
-        )
     try:
         done = subprocess.run(
             [*plan.command, "-c", _ASKED],
@@ -48,21 +37,18 @@ def check(plan: WorkerPlan, ray: str) -> None:
             f"The worker {plan.name!r} cannot be started: {command!r} is no Python that answers "
             f"({type(error).__name__}: {error}). Correct its path in COMFYUI_IPEX_WORKERS."
         ) from error
-    reason = unfit(found, platform.python_version(), ray)
+    reason = unfit(found, platform.python_version())
     if reason:
         raise WorkerError(f"The worker {plan.name!r} cannot be started: {command} {reason}")
 
 
-def unfit(found: dict[str, object], python: str, ray: str) -> str:
+def unfit(found: dict[str, object], python: str) -> str:
     """Why an interpreter that says `found` of itself cannot be a worker's; "" if it can."""
     theirs = str(found["python"])
     if theirs.split(".")[:2] != python.split(".")[:2]:
         return (
             f"is Python {theirs}, and ComfyUI runs on {python}. Make an environment with the same."
         )
-    if found["ray"] != ray:
-        there = f"has ray {found['ray']}" if found["ray"] else "does not have the package ray"
-        return f"{there}. Install there what ComfyUI's Python has: pip install ray=={ray}"
     if not found["torch"]:
         return "does not have torch. Install torch for its cards there, and ComfyUI's requirements."
     return ""

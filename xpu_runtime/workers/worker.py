@@ -2,36 +2,99 @@
 
 import collections
 import itertools
-import os
-import shlex
 import threading
+import time
 import uuid
+import weakref
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 from .. import host
 from ..devices import Device
 from ..log import LOGGER
-from ..worker_plan import SETTING, WorkerPlan
-from . import bootstrap, cluster, interpreter
-from .calls import Pending, Resident, Sent, WorkerGoneError
-from .errors import LOST, WorkerError, did_not_start, ended_twice, raised_here, reason_of
-from .keeper import MARK
-from .wire import Kept, in_chunks, packed, unpacked
+from ..worker_plan import WorkerPlan
+from . import interpreter
+from .channel import Message
+from .errors import (
+    LOST,
+    WorkerError,
+    WorkerGoneError,
+    did_not_start,
+    ended_twice,
+    raised_here,
+)
+from .process import POLL_SECONDS, WorkerProcess
+from .wire import Kept, packed, unpacked
 
-EXTENSION = Path(__file__).resolve().parents[2]
-
-START_SECONDS = 180.0
-
-POLL_SECONDS = 0.2
+ABANDON_SECONDS = 0.5
+"""How long a user who cancels waits for the worker to stop. Longer ones stop while others wait."""
 
 STOP_SECONDS = 30.0
+"""How long a call may go on that was abandoned, before it holds up another one: then it hangs."""
 
 REPORT_SECONDS = 10.0
 
-CONCURRENCY = 6
-"""Calls that may wait in a worker at a time, with those that only look; one computes."""
+
+class Resident:
+    """An object that a worker keeps, with what makes it there again after the worker's death.
+
+    Lives in this process; the worker forgets its object when this one is gone.
+    """
+
+    def __init__(self, worker: "Worker", function: Callable[..., Any], *arguments: Any) -> None:
+        """`function` is one of this extension; its answer, made in the worker, is what is kept.
+
+        `arguments` may hold other residents of the same worker.
+        """
+        self.worker = worker
+        self.key = uuid.uuid4().hex
+        self.function = function
+        self.arguments = arguments
+        self.life = 0
+        """The worker's process in which the object was made, by its number; 0: in none."""
+        weakref.finalize(self, worker.abandoned.append, self.key)
+
+
+@dataclass(frozen=True)
+class SentCall:
+    """A call on its way: its number, and that of the worker's process."""
+
+    number: int
+    life: int
+
+
+class Pending:
+    """A call that a worker computes while this process goes on: `Worker.begin`."""
+
+    def __init__(
+        self,
+        worker: "Worker",
+        sent: SentCall | None,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+    ) -> None:
+        """`sent` None: the worker ended before it was asked."""
+        self._worker = worker
+        self._sent = sent
+        self._what = (function, arguments)
+
+    def is_there(self) -> bool:
+        """Whether `result` would not wait: the answer is here, or the worker has ended."""
+        return self._sent is None or self._worker.has_answered(self._sent)
+
+    def result(self) -> Any:
+        """The answer; waits for it, with its progress shown and the user's interrupt passed on.
+
+        If the worker has died, it is started again and asked once more. Raises as `Worker.call`.
+        """
+        function, arguments = self._what
+        return self._worker.finish(self._sent, function, arguments)
+
+    def abandon(self) -> None:
+        """Nobody wants the answer: the worker leaves it out, or stops at its next chance."""
+        if self._sent is not None:
+            self._worker.abandon(self._sent)
 
 
 class Worker:
@@ -42,26 +105,25 @@ class Worker:
         self.devices: tuple[Device, ...] = ()
         """As they were when the worker was last started, named for this process's menus."""
         self.torch = ""
-        self.process: int | None = None
         self.abandoned: collections.deque[str] = collections.deque()
         """Names of objects that nobody needs any more. Filled by finalizers, at any moment."""
-        self._under_way: dict[str, Sent] = {}
-        self._actor: Any = None
+        self._process: WorkerProcess | None = None
         self._lives = itertools.count(1)
-        self._life = 0
         self._lock = threading.RLock()
+
+    @property
+    def process(self) -> int | None:
+        """The process id; None while it does not run."""
+        running = self._process
+        return None if running is None else int(running.description["pid"])
 
     def start(self) -> None:
         """Start the worker's process unless it runs, and ask for its devices.
 
-        Raises `WorkerError`, with the way to its log if it has one.
+        Raises `WorkerError` with what the process wrote last, and the host's interruption.
         """
         with self._lock:
-            if self._actor is None:
-                try:
-                    self._begin()
-                except WorkerGoneError as error:
-                    raise WorkerError(did_not_start(self.plan, error, cluster.folder())) from error
+            self._started()
 
     def call(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         """`function(*arguments, **named)` in the worker.
@@ -79,117 +141,104 @@ class Worker:
         the worker cannot be started; everything else is raised by the answer's `result`.
         """
         with self._lock:
-            self.start()
+            process = self._started()
             try:
-                sent = self._sent(function, arguments, {}, "")
+                sent = self._sent(process, function, arguments, {})
             except WorkerGoneError:
-                self._lost()
+                self._lose(process)
                 return Pending(self, None, function, arguments)
-            self._under_way[sent.ticket] = sent
             return Pending(self, sent, function, arguments)
 
-    def has_answered(self, sent: Sent) -> bool:
+    def has_answered(self, sent: SentCall) -> bool:
         """Whether a call is done, or its worker has ended."""
-        if sent.life != self._life:
-            return True
-        return bool(cluster.running().wait([sent.reference], timeout=0)[0])
+        with self._lock:
+            process = self._process_of(sent)
+            if process is None:
+                return True
+            try:
+                return process.has_answered(sent.number)
+            except WorkerGoneError:
+                return True
 
-    def finish(self, sent: Sent | None, function: Callable[..., Any], arguments: Any) -> Any:
+    def finish(self, sent: SentCall | None, function: Callable[..., Any], arguments: Any) -> Any:
         """The answer to a call that was begun: see `Pending.result`."""
-        try:
-            if sent is None or sent.life != self._life:
-                raise WorkerGoneError("it ended before this call")
-            return self._received(sent)
-        except WorkerGoneError as error:
-            with self._lock:
-                if sent is not None and sent.life == self._life:
-                    self._lost()
+        with self._lock:
+            process = None if sent is None else self._process_of(sent)
+            try:
+                if process is None or sent is None:
+                    raise WorkerGoneError("it ended before this call")
+                return self._received(process, sent)
+            except WorkerGoneError as error:
+                if process is not None:
+                    self._lose(process)
                 self._warn(error)
                 return self._asked(function, arguments, {}, attempts=1)
-        finally:
-            if sent is not None:
-                self._under_way.pop(sent.ticket, None)
 
-    def abandon(self, sent: Sent) -> None:
+    def abandon(self, sent: SentCall) -> None:
         """A call that was begun is not wanted any more. Returns when the worker is free of it.
 
-        That is after `STOP_SECONDS` at most, or when the worker has ended.
+        That is after `ABANDON_SECONDS` at most, or when the worker has ended.
         """
-        self._under_way.pop(sent.ticket, None)
-        if sent.life != self._life:
-            return
-        try:
-            self._answer(self._actor.abandon.remote(sent.ticket))
-        except WorkerGoneError:
-            self._lost()
-            return
-        cluster.running().wait([sent.reference], timeout=STOP_SECONDS)
+        with self._lock:
+            process = self._process_of(sent)
+            if process is not None:
+                self._abandon(process, sent)
 
     def report(self) -> Any:
         """The worker's own `report.SystemReport`, also while a call runs in it.
 
         Raises `RuntimeError` if it does not run or does not answer.
         """
-        actor = self._actor
-        if actor is None:
+        process = self._process
+        if process is None:
             raise RuntimeError("it does not run; the next call starts it")
-        ray = cluster.running()
+        deadline = time.monotonic() + REPORT_SECONDS
         try:
-            return unpacked(ray.get(actor.report.remote(), timeout=REPORT_SECONDS))
-        except ray.exceptions.RayError as error:
-            raise RuntimeError(reason_of(error)) from error
+            question = process.ask("report")
+            while (found := process.reply(question)) is None:
+                if time.monotonic() > deadline:
+                    raise RuntimeError(f"it did not answer within {REPORT_SECONDS:.0f} s")
+                time.sleep(POLL_SECONDS / 10)
+        except WorkerGoneError as error:
+            raise RuntimeError(str(error)) from error
+        went_well, said = found
+        if not went_well:
+            raise RuntimeError(said.decode())
+        return unpacked(Message(said, ()))
 
     def stop(self) -> None:
         """End the worker's process."""
         with self._lock:
-            if self._actor is not None:
-                cluster.running().kill(self._actor)
-                self._lost()
+            if self._process is not None:
+                self._lose(self._process)
 
-    def _begin(self) -> None:
-        ray = cluster.running()
-        interpreter.check(self.plan, ray.__version__)
-        ray.cloudpickle.register_pickle_by_value(bootstrap)
-        settings = {
-            "COMFYUI_IPEX_DEVICE": self.plan.kind,
-            SETTING: "",
-            MARK: cluster.folder(),
-        }
-        if self.plan.kind != "cuda":
-            settings["CUDA_VISIBLE_DEVICES"] = ""
-        options = ray.remote(bootstrap.WorkerActor).options(
-            num_cpus=0,
-            resources={cluster.SLOTS: 1},
-            max_concurrency=CONCURRENCY,
-            max_restarts=0,
-            runtime_env={"py_executable": shlex.join(self.plan.command), "env_vars": settings},
-        )
-        arguments = host.computing_arguments(host.changed_arguments())
-        setup = {
-            "extension": str(EXTENSION),
-            "tree": host.tree(),
-            "kind": self.plan.kind,
-            "arguments": arguments,
-            "folders": host.folder_table(),
-            "threads": os.environ.get("OMP_NUM_THREADS", ""),
-        }
-        self._actor = options.remote(setup)
-        self._life = next(self._lives)
-        try:
-            told = self._answer(self._actor.describe.remote(), START_SECONDS)
-        except BaseException:
-            self._lost()
-            raise
-        self.process, self.torch = told["pid"], told["torch"]
-        self.devices = tuple(
-            Device(f"{name}@{self.plan.name}", label, identity, memory)
-            for name, label, identity, memory in told["devices"]
-        )
+    def _started(self) -> WorkerProcess:
+        if self._process is None:
+            interpreter.check(self.plan)
+            try:
+                self._process = self._new_process()
+            except WorkerGoneError as error:
+                raise WorkerError(did_not_start(self.plan, error)) from error
+            described = self._process.description
+            self.torch = described["torch"]
+            self.devices = tuple(
+                Device(f"{name}@{self.plan.name}", label, identity, memory)
+                for name, label, identity, memory in described["devices"]
+            )
+        return self._process
 
-    def _lost(self) -> None:
+    def _new_process(self) -> WorkerProcess:
+        return WorkerProcess(self.plan, next(self._lives))
+
+    def _process_of(self, sent: SentCall) -> WorkerProcess | None:
+        process = self._process
+        return process if process is not None and process.number == sent.life else None
+
+    def _lose(self, process: WorkerProcess) -> None:
         """Nothing that was kept exists any more."""
-        self._under_way.clear()
-        self._actor, self._life, self.process = None, 0, None
+        if self._process is process:
+            self._process = None
+        process.end()
 
     def _asked(
         self,
@@ -200,11 +249,11 @@ class Worker:
     ) -> Any:
         with self._lock:
             for left in reversed(range(attempts)):
-                self.start()
+                process = self._started()
                 try:
-                    return self._received(self._sent(function, arguments, named, ""))
+                    return self._received(process, self._sent(process, function, arguments, named))
                 except WorkerGoneError as error:
-                    self._lost()
+                    self._lose(process)
                     if not left:
                         raise WorkerError(
                             ended_twice(self.plan, function.__name__, error)
@@ -222,76 +271,76 @@ class Worker:
 
     def _sent(
         self,
+        process: WorkerProcess,
         function: Callable[..., Any],
         arguments: tuple[Any, ...],
         named: dict[str, Any],
-        keep: str,
-    ) -> Sent:
+        keep: str = "",
+    ) -> SentCall:
         """The call, handed over. Its residents are made first."""
-        self._drop_abandoned()
-        handed = tuple(self._kept(value) for value in arguments)
-        message = packed((function, handed, {key: self._kept(v) for key, v in named.items()}))
-        ticket = uuid.uuid4().hex
-        *first, last = in_chunks(message.tensors)
-        for rows in first:
-            self._answer(self._actor.part.remote(ticket, rows))
-        reference = self._actor.run.remote(message.pickled, last, ticket, keep)
-        return Sent(reference, ticket, self._life)
+        self._drop_abandoned(process)
+        handed = tuple(self._stand_in(process, value) for value in arguments)
+        also = {key: self._stand_in(process, value) for key, value in named.items()}
+        number = process.call(keep, packed((function, handed, also)))
+        return SentCall(number, process.number)
 
-    def _received(self, sent: Sent) -> Any:
-        """The answer. Raises what the function raised, and `WorkerGoneError`."""
-        well, plain = self._watched(sent)
-        answer = unpacked(plain)
-        if well:
-            return answer
-        if answer.nature == LOST:
-            # A process cannot use a card again that was reset under it; a new one can.
-            cluster.running().kill(self._actor)
-            raise WorkerGoneError(f"its device was lost: {answer.text}")
-        raise raised_here(answer, self.plan.name)
-
-    def _kept(self, value: Any) -> Any:
+    def _stand_in(self, process: WorkerProcess, value: Any) -> Any:
         """What stands for `value` in a call; a resident is made first if it is not there."""
         if not isinstance(value, Resident):
             return value
-        if value.life != self._life:
-            self._received(self._sent(value.function, value.arguments, {}, value.key))
-            value.life = self._life
+        if value.life != process.number:
+            sent = self._sent(process, value.function, value.arguments, {}, value.key)
+            self._received(process, sent)
+            value.life = process.number
         return Kept(value.key)
 
-    def _drop_abandoned(self) -> None:
+    def _drop_abandoned(self, process: WorkerProcess) -> None:
         keys = []
         while self.abandoned:
             keys.append(self.abandoned.popleft())
-        if not keys:
-            return
-        dropped = self._actor.drop.remote(keys)
-        if not self._under_way:  # else it would wait for what the worker computes now
-            self._answer(dropped)
+        if keys:
+            process.drop(keys)
 
-    def _watched(self, sent: Sent) -> Any:
-        """The answer to a call, with its progress shown and the user's interrupt passed on."""
-        ray = cluster.running()
+    def _received(self, process: WorkerProcess, sent: SentCall) -> Any:
+        """The answer. Raises what the function raised, and `WorkerGoneError`."""
+        self._wait(process, sent)
+        went_well, message = process.answers.pop(sent.number)
+        answer = unpacked(message)
+        if went_well:
+            return answer
+        if answer.nature == LOST:
+            # A process cannot use a card again that was reset under it; a new one can.
+            raise WorkerGoneError(f"its device was lost: {answer.text}")
+        raise raised_here(answer, self.plan.name)
+
+    def _wait(self, process: WorkerProcess, sent: SentCall) -> None:
+        """Wait for an answer, show the call's progress and pass on the user's interrupt."""
         bar, shown = None, (0, 0)
-        while not ray.wait([sent.reference], timeout=POLL_SECONDS)[0]:
+        question, asked = 0, time.monotonic()
+        while not process.has_answered(sent.number):
             try:
-                host.check_interrupted()
-            except BaseException:
-                self.abandon(sent)
+                process.advance()
+            except WorkerGoneError:
                 raise
-            done, total = self._answer(self._actor.progress.remote())
-            if total and (done, total) != shown:
-                bar = bar or host.progress_bar(total)
-                bar.update_absolute(done, total)
-                shown = (done, total)
-        return self._answer(sent.reference)
+            except BaseException:
+                self._abandon(process, sent)
+                raise
+            if process.longest_unstopped() > STOP_SECONDS:
+                raise WorkerGoneError(f"it did not stop a call within {STOP_SECONDS:.0f} s")
+            if question:
+                progress = process.reply(question)
+                question = 0 if progress is not None else question
+                if progress is not None and progress[1] and progress != shown:
+                    bar = bar or host.progress_bar(progress[1])
+                    bar.update_absolute(*progress)
+                    shown = progress
+            elif time.monotonic() - asked > POLL_SECONDS:
+                question, asked = process.ask("progress", sent.number), time.monotonic()
 
-    def _answer(self, reference: Any, seconds: float | None = None) -> Any:
-        ray = cluster.running()
+    def _abandon(self, process: WorkerProcess, sent: SentCall) -> None:
+        if process.answers.pop(sent.number, None) is not None:
+            return
         try:
-            return ray.get(reference, timeout=seconds)
-        except ray.exceptions.GetTimeoutError as error:
-            ray.kill(self._actor)
-            raise WorkerGoneError(f"it did not answer within {seconds:.0f} s") from error
-        except ray.exceptions.RayError as error:
-            raise WorkerGoneError(reason_of(error)) from error
+            process.abandon(sent.number, ABANDON_SECONDS)
+        except WorkerGoneError:
+            self._lose(process)

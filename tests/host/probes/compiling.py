@@ -28,7 +28,7 @@ PACKAGE = NODE.__module__.rpartition(".nodes.")[0]
 
 MODELS, RUNNING, WISHES, REPORT = (
     importlib.import_module(f"{PACKAGE}.xpu_runtime.{name}")
-    for name in ("optimizing.model", "optimizing.running", "optimizing.wishes", "report")
+    for name in ("optimizing.model", "optimizing.steps", "optimizing.settings", "report")
 )
 
 # As in a server: weights that are made outside are other tensors to torch's compiler.
@@ -43,8 +43,8 @@ DEFAULTS = {"backend": "native", "dtype": "keep", "mode": "default", "fold": Fal
 def compiled(model: Any) -> Any:
     """A clone whose blocks are compiled, without measuring, so that they really are."""
     clone = model.clone()
-    wishes = WISHES.Wishes(compile=WISHES.BLOCKS, verify=False)
-    plan = WISHES.Plan((WISHES.Variant(True, WISHES.BLOCKS),), ())
+    wishes = WISHES.OptimizeSettings(compile=WISHES.BLOCKS, verify=False)
+    plan = WISHES.StepPlan((WISHES.Variant(True, WISHES.BLOCKS),), ())
     RUNNING.Optimizer(wishes, plan, "eager").attach(clone, "test")
     return clone
 

@@ -26,7 +26,7 @@ PACKAGE = NODE.__module__.rpartition(".nodes.")[0]
 
 LAYOUT, RUNNING, STATE = (
     importlib.import_module(f"{PACKAGE}.xpu_runtime.optimizing.{name}")
-    for name in ("layout", "running", "state")
+    for name in ("layout", "steps", "state")
 )
 
 DEFAULTS = {

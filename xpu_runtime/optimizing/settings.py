@@ -15,7 +15,7 @@ MODES = [AUTO, PLAIN, REDUCE_OVERHEAD, MAX_AUTOTUNE]
 
 
 @dataclass(frozen=True)
-class Wishes:
+class OptimizeSettings:
     """The widgets of IPEX Optimize."""
 
     backend: str = AUTO
@@ -63,7 +63,7 @@ class Skipped:
 
 
 @dataclass(frozen=True)
-class Plan:
+class StepPlan:
     """What is to be tried, what is already settled, and what is left out."""
 
     variants: tuple[Variant, ...]

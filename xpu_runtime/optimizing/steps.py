@@ -15,14 +15,15 @@ from torch import Tensor
 
 from .. import host
 from ..errors import is_out_of_memory
+from ..host.types import ModelPatcher
 from ..log import LOGGER
 from . import blocks, trial
 from .inputs import OPTIONS, Flat, flat, rebuilt
 from .plan import inductor_mode
-from .state import State, state_of
+from .settings import FOUND, OFF, OptimizeSettings, StepPlan, Variant
+from .state import NetworkState, state_of
 from .step_graph import StepGraph
-from .trial import Outcome, Tried
-from .wishes import FOUND, OFF, Plan, Variant, Wishes
+from .trial import Measurement, Tried
 
 KEPT_SHARE = 8
 """Recorded steps are kept between samplings while they take at most 1/8 of what is free."""
@@ -44,7 +45,9 @@ TROUBLE = (
 class Optimizer:
     """How the steps of a ModelPatcher and its clones run."""
 
-    def __init__(self, wishes: Wishes, plan: Plan, backend: str = blocks.INDUCTOR) -> None:
+    def __init__(
+        self, wishes: OptimizeSettings, plan: StepPlan, backend: str = blocks.INDUCTOR
+    ) -> None:
         self.wishes = wishes
         self.plan = plan
         self._backend = backend
@@ -61,12 +64,12 @@ class Optimizer:
             return executor(*args, **kwargs)
         return _Step(self, executor, call, state, (args, kwargs)).result()
 
-    def attach(self, patcher: Any, key: str) -> None:
+    def attach(self, patcher: ModelPatcher, key: str) -> None:
         """Wrap the steps of `patcher`, and undo what they leave when it goes."""
         host.wrap_steps(patcher, key, self)
         host.on_changes(patcher, key, _loaded, _detached, _cleaned)
 
-    def calls(self, state: State, network: Any, variant: Variant) -> blocks.Calls:
+    def calls(self, state: NetworkState, network: Any, variant: Variant) -> blocks.Calls:
         """How modules are called for compiled blocks; made once for a network."""
         if variant.compile == OFF:
             return {}
@@ -92,17 +95,17 @@ def _unfit(call: host.StepCall, x: Tensor) -> str:
     return "it is being trained" if torch.is_grad_enabled() and x.requires_grad else ""
 
 
-def _loaded(patcher: Any) -> None:
+def _loaded(patcher: ModelPatcher) -> None:
     state_of(patcher.model).loaded()
 
 
-def _detached(patcher: Any, everything: bool) -> None:
+def _detached(patcher: ModelPatcher, everything: bool) -> None:
     state = state_of(patcher.model)
     if everything or state.owned_by(patcher):
         state.restore(patcher.model)
 
 
-def _cleaned(patcher: Any) -> None:
+def _cleaned(patcher: ModelPatcher) -> None:
     state = state_of(patcher.model)
     state.short_of_memory = False
     held = sum(graph.held for _, graph in state.graphs.values())
@@ -111,7 +114,7 @@ def _cleaned(patcher: Any) -> None:
         host.empty_caches()
 
 
-def _say(state: State, text: str) -> None:
+def _say(state: NetworkState, text: str) -> None:
     if text not in state.said:
         state.said.add(text)
         LOGGER.info("IPEX Optimize: %s", text)
@@ -121,7 +124,12 @@ class _Step:
     """One step of a model, which can be run in several ways."""
 
     def __init__(
-        self, optimizer: Optimizer, executor: Any, call: host.StepCall, state: State, inputs: Any
+        self,
+        optimizer: Optimizer,
+        executor: Any,
+        call: host.StepCall,
+        state: NetworkState,
+        inputs: Any,
     ) -> None:
         self.optimizer, self.executor, self.state = optimizer, executor, state
         self.network, self.patcher = call.network, call.patcher
@@ -150,20 +158,20 @@ class _Step:
     def result(self) -> Tensor:
         """The step's result, by the way that was kept for its size, or by measuring all."""
         if self.state.short_of_memory:
-            return self.run(FOUND)
+            return self.compute(FOUND)
         outcome = self.state.outcomes.get(self.key)
         if outcome is None and self.optimizer.wishes.verify and self.variants:
             return self._measured()
         variant = outcome.kept if outcome else next(iter(self.variants), FOUND)
         if variant.graph and self.flat.key in self.state.troubles:
-            return self.run(FOUND)
+            return self.compute(FOUND)
         try:
-            return self.run(variant)
+            return self.compute(variant)
         except TROUBLE as error:
             if variant == FOUND:
                 raise
             self._give_up(variant, error)
-            return self.run(FOUND)
+            return self.compute(FOUND)
 
     def _give_up(self, variant: Variant, error: Exception) -> None:
         problem = trial.problem_of(error)
@@ -175,12 +183,12 @@ class _Step:
         else:
             tried = Tried(variant, float("inf"), problem=problem)
             size = tuple(self.x.shape)
-            self.state.outcomes[self.key] = Outcome(size, self.dtype, 0.0, (tried,), FOUND)
+            self.state.outcomes[self.key] = Measurement(size, self.dtype, 0.0, (tried,), FOUND)
         self.state.graphs.clear()
         host.empty_caches()
         _say(self.state, f"{variant.name} is not used: {problem}")
 
-    def run(self, variant: Variant) -> Tensor:
+    def compute(self, variant: Variant) -> Tensor:
         """The result by one way."""
         self.state.lay_out(self.network, variant.channels_last, self.patcher)
         if not variant.graph:
@@ -199,24 +207,25 @@ class _Step:
     def _called(self, variant: Variant, inputs: Any) -> Tensor:
         args, kwargs = inputs
         with blocks.called(self.optimizer.calls(self.state, self.network, variant)):
-            return self.executor(*args, **kwargs)
+            result: Tensor = self.executor(*args, **kwargs)
+            return result
 
     def _measured(self) -> Tensor:
         """The result as found, after all ways were tried and one was kept."""
         try:
-            reference = self.run(FOUND)
-            seconds, _ = trial.timed(lambda: self.run(FOUND), self.device)
+            reference = self.compute(FOUND)
+            seconds, _ = trial.timed(lambda: self.compute(FOUND), self.device)
             rounds = trial.rounds_for(seconds)
             times = [seconds]
             tried = self._try_all(reference, rounds, times)
-            self.run(FOUND)
-            times.append(trial.fastest(lambda: self.run(FOUND), self.device, rounds))
+            self.compute(FOUND)
+            times.append(trial.fastest(lambda: self.compute(FOUND), self.device, rounds))
         except BaseException:
             self.state.restore(self.network)
             raise
         found, size = min(times), tuple(self.x.shape)
-        kept = trial.kept(found, tried, self.dtype)
-        outcome = Outcome(size, self.dtype, found, tuple(tried), kept)
+        kept = trial.choose_fastest(found, tried, self.dtype)
+        outcome = Measurement(size, self.dtype, found, tuple(tried), kept)
         self.state.outcomes[self.key] = outcome
         self._drop_others(kept)
         LOGGER.info("IPEX Optimize: %s", "\n".join(outcome.lines))
@@ -238,21 +247,21 @@ class _Step:
     def _try(self, variant: Variant, reference: Tensor, rounds: int, times: list[float]) -> Tried:
         began = time.perf_counter()
         try:
-            _, result = trial.timed(lambda: self.run(variant), self.device)
+            _, result = trial.timed(lambda: self.compute(variant), self.device)
             preparing = time.perf_counter() - began
             own = []
             for number in range(rounds):
-                own.append(trial.timed(lambda: self.run(variant), self.device)[0])
+                own.append(trial.timed(lambda: self.compute(variant), self.device)[0])
                 if not variant.graph and number + 1 < rounds:
                     # In turns, because a CPU's speed changes. The first call after a change of
                     # layout finds no weights in the caches, and is not counted.
-                    self.run(FOUND)
-                    times.append(trial.timed(lambda: self.run(FOUND), self.device)[0])
-                    self.run(variant)
+                    self.compute(FOUND)
+                    times.append(trial.timed(lambda: self.compute(FOUND), self.device)[0])
+                    self.compute(variant)
         except TROUBLE as error:
             return Tried(variant, float("inf"), problem=trial.problem_of(error))
-        error = trial.error_of(result, reference)
-        return Tried(variant, min(own), error, max(0.0, preparing - min(own)))
+        difference = trial.error_of(result, reference)
+        return Tried(variant, min(own), difference, max(0.0, preparing - min(own)))
 
     def _drop_others(self, kept: Variant) -> None:
         for key in [key for key in self.state.graphs if key[1] != kept]:
