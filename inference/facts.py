@@ -32,7 +32,6 @@ class Memo(Generic[Answer]):
         return self._answers.get(question)
 
     def clear(self) -> None:
-        """Forget all."""
         self._answers.clear()
 
     def __contains__(self, question: Hashable) -> bool:

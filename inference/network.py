@@ -80,7 +80,6 @@ class Network:
 
     @property
     def device(self) -> torch.device:
-        """The load device."""
         return self.patcher.load_device
 
     @property

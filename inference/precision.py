@@ -65,7 +65,6 @@ class Check:
 
     @property
     def text(self) -> str:
-        """For the log."""
         verdict = "used" if self.passed else "refused"
         figure = self.reason or f"off by {self.error * 255:.2f}/255 from fp32"
         return f"{name_of(self.dtype)} {verdict}: {figure}"

@@ -118,7 +118,6 @@ class TensorSink:
         self.result[region.slices].zero_()
 
     def write(self, region: Region, pixels: Tensor) -> None:
-        """Copy, in fp32."""
         self.result[region.slices].copy_(pixels)
 
     def finish(self, region: Region) -> None:
@@ -160,6 +159,33 @@ class Task(Protocol[Piece]):
 
     def too_large(self) -> str:
         """What to say when memory runs out for a piece that cannot be cut; with a remedy."""
+
+
+class FrameTask:
+    """A task whose pieces are whole frames, by their index: they are never cut."""
+
+    def __init__(self, images: Tensor, result_size: tuple[int, int], channels: int) -> None:
+        """`images`: [B, H, W, C] on the CPU; each gives a frame of `result_size` and `channels`."""
+        self.images = images
+        self._result = (*result_size, channels)
+
+    def pieces(self) -> range:
+        return range(len(self.images))
+
+    def goes_with(self, last: int, other: int) -> bool:
+        """Frames that follow each other are views of one tensor."""
+        return other == last + 1
+
+    def size(self, piece: int) -> int:
+        height, width = self.images.shape[1:3]
+        return int(height * width)
+
+    def split(self, piece: int) -> list[int]:
+        return [piece]
+
+    def placing(self, piece: int) -> Placing:
+        height, width, channels = self._result
+        return Placing(Region(piece, piece + 1, 0, height, 0, width, 0, channels))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from ..inference import stream
 from ..inference.budget import DoesNotFitError
 from ..inference.dry_run import Cost, cost_of
 from ..inference.network import Network
-from ..inference.stream import Placing, Region, TensorSink
+from ..inference.stream import FrameTask, Region, TensorSink
 from ..xpu_runtime import devices
 from .upscale.model import UnsuitableModelError, loaded, needs_of, takes_mask, with_module
 from .upscale.placing import locate
@@ -88,8 +88,8 @@ class MaskedSink(TensorSink):
         target.copy_(torch.where(marked, pixels.to(torch.float32), target))
 
 
-class WholeTask:
-    """Pictures that a network sees whole, one a call. A piece is a picture's index."""
+class WholeTask(FrameTask):
+    """Pictures that a network sees whole, one a call."""
 
     title = "Inpainting"
     at_once = 1
@@ -99,10 +99,10 @@ class WholeTask:
         self, descriptor: "Descriptor", network: Network, images: Tensor, marked: Tensor
     ) -> None:
         """`images`: fp32 [B, H, W, 3] on the CPU; `marked`: bool [B or 1, H, W, 1]."""
+        super().__init__(images, (images.shape[1], images.shape[2]), RGB)
         self.descriptor = descriptor
         self.network = network
         self.device = network.device
-        self.images = images
         self.marked = marked
         self.canvas = Canvas(*images.shape[1:3], needs_of(descriptor))
 
@@ -134,23 +134,6 @@ class WholeTask:
 
         return self.network.facts.find(("inpainting", *self.canvas.padded), count)
 
-    def pieces(self) -> range:
-        """One picture after the other."""
-        return range(len(self.images))
-
-    def goes_with(self, last: int, other: int) -> bool:
-        """Never: one picture a call."""
-        return False
-
-    def size(self, piece: int) -> int:
-        """Pixels with the padding."""
-        height, width = self.canvas.padded
-        return height * width
-
-    def split(self, piece: int) -> list[int]:
-        """A picture is never cut."""
-        return [piece]
-
     def inputs(self, pieces: list[int]) -> tuple[Tensor, ...]:
         """Picture and mask in one: [1, H, W, 4], padded."""
         (index,) = pieces
@@ -162,11 +145,6 @@ class WholeTask:
         both = inputs[0].movedim(-1, 1).to(self.network.dtype)
         result = self.descriptor(both[:, :RGB], both[:, RGB:])
         return result[:, :, : self.canvas.height, : self.canvas.width].movedim(1, -1)
-
-    def placing(self, piece: int) -> Placing:
-        """The whole picture."""
-        height, width = self.images.shape[1:3]
-        return Placing(Region(piece, piece + 1, 0, height, 0, width, 0, RGB))
 
     def too_large(self) -> str:
         """With the size of the picture."""

@@ -143,7 +143,6 @@ class IpexSelectDeviceControlNet(SelectsDevice):
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (the host's name)
-        """As for every component, and the model whose device can be chosen."""
         inputs = super().INPUT_TYPES()
         names, options = inputs["required"]["device"]
         tooltip = (

@@ -133,7 +133,6 @@ class _MethodNode(_Node):
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Inputs]:  # noqa: N802 (the host's name)
-        """The widgets."""
         method = cls.METHOD
         optional = {option.name: widget(option) for option in method.options}
         if not method.keeps_size:
@@ -195,7 +194,6 @@ class IpexLoadPreprocessor(_Node):
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Inputs]:  # noqa: N802 (the host's name)
-        """The widgets."""
         return {"required": _choice() | _device() | _weights()}
 
     def load(
@@ -222,7 +220,6 @@ class IpexApplyPreprocessor:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Inputs]:  # noqa: N802 (the host's name)
-        """The widgets."""
         socket = ("PREPROCESSOR", {"tooltip": "From Load Preprocessor (IPEX)."})
         return {
             "required": {"preprocessor": socket} | _image() | _size(),
@@ -267,7 +264,6 @@ class IpexAIOPreprocessor(_Node):
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Inputs]:  # noqa: N802 (the host's name)
-        """The widgets."""
         optional = _mask() | _size() | _device() | _weights()
         return {"required": _image() | _choice(), "optional": optional}
 

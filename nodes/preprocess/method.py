@@ -136,7 +136,6 @@ class Method:
     """Other names under which people search for it: the best-known pack's node ids."""
 
     def network(self, options: Options) -> NetworkSpec | None:
-        """The network for these options."""
         if not self.networks:
             return None
         return self.networks[str(options[self.network_option]) if self.network_option else ""]

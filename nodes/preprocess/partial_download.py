@@ -71,7 +71,6 @@ class PartialDownload:
         return os.fdopen(os.open(self.path, flags, 0o666), "ab", buffering=0)
 
     def drop(self) -> None:
-        """Delete it."""
         self.path.unlink(missing_ok=True)
         self._note.unlink(missing_ok=True)
 

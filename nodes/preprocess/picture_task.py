@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ...inference.stream import SILENT, Placing, Region
+from ...inference.stream import SILENT, FrameTask
 from ...xpu_runtime.optimizing.blocks import is_compiled
 from . import geometry
 from .geometry import Geometry
@@ -89,8 +89,8 @@ def scale_pose(pose: Mapping[str, Any], sizes: Geometry) -> dict[str, Any]:
     return {**scaled(pose), "canvas_height": height, "canvas_width": width}
 
 
-class PictureTask:
-    """A batch of pictures through a method. A piece is a picture's index."""
+class PictureTask(FrameTask):
+    """A batch of pictures through a method."""
 
     title = "Preprocessing"
 
@@ -107,32 +107,15 @@ class PictureTask:
 
         `chunk`: pictures that go at once. `measure` is the stream's.
         """
+        super().__init__(images, call.sizes.result, 3)
         self.call = call
         self.device = call.device
         self.at_once = chunk
         self.measure = measure
-        self.images = images
         self.masks = masks
         self.poses: list[dict[str, Any]] = [{} for _ in images] if call.method.gives_poses else []
         """Of each picture, in POSE_KEYPOINT's form."""
         self._check_interrupted = check_interrupted
-
-    def pieces(self) -> range:
-        """All pictures, in order."""
-        return range(len(self.images))
-
-    def goes_with(self, last: int, other: int) -> bool:
-        """Pictures that follow each other: they are views of one tensor."""
-        return other == last + 1
-
-    def size(self, piece: int) -> int:
-        """Pixels of the picture."""
-        height, width = self.images.shape[1:3]
-        return int(height * width)
-
-    def split(self, piece: int) -> list[int]:
-        """A picture is never cut: hints depend on all of it."""
-        return [piece]
 
     def inputs(self, pieces: list[int]) -> tuple[Tensor, ...]:
         """Pixels [N, H, W, C], and masks [N or 1, 1, H, W] for methods that take some."""
@@ -151,11 +134,6 @@ class PictureTask:
         if self.call.method.gives_poses:
             self.poses[pieces[0] : pieces[-1] + 1] = hint.poses
         return hint.pictures.movedim(1, -1)
-
-    def placing(self, piece: int) -> Placing:
-        """A frame of three channels."""
-        height, width = self.call.sizes.result
-        return Placing(Region(piece, piece + 1, 0, height, 0, width, 0, 3))
 
     def too_large(self) -> str:
         """With the method and the size of one picture."""

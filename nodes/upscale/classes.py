@@ -8,7 +8,7 @@ from ...inference.cache import identity_of
 from ...xpu_runtime import devices, host, placement
 from ..select_device import SelectsDevice, TakesDevice, device_widget, shown
 from . import loading
-from .sizes import METHODS, ResultSize
+from .tiles import METHODS, ResultSize
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,7 +44,6 @@ class IpexUpscaleModelLoader(TakesDevice):
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (the host's name)
-        """The widgets."""
         names = host.model_names(loading.FOLDER)
         return {
             "required": {
@@ -93,7 +92,6 @@ class IpexUpscaleImage:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (the host's name)
-        """The widgets."""
         factor = {
             "default": 0.0,
             "min": 0.0,
@@ -162,7 +160,6 @@ class IpexInpaintWithModel:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (the host's name)
-        """The widgets."""
         return {
             "required": {
                 "upscale_model": (
@@ -199,7 +196,6 @@ class IpexUpscaleModelInfo:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (the host's name)
-        """The widgets."""
         return {"required": {"upscale_model": _UPSCALE_MODEL}}
 
     def describe(self, upscale_model: "Descriptor") -> dict[str, Any]:

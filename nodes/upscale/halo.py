@@ -30,7 +30,6 @@ class Halo:
 
     @property
     def note(self) -> str:
-        """For people."""
         if self.exact:
             return f"{self.pixels} pixels, exact"
         return (

@@ -56,7 +56,6 @@ class TilePlan:
 
     @property
     def text(self) -> str:
-        """One line for the log."""
         window = self.tiles[0].window
         return (
             f"{len(self.tiles)} tile(s) of {window.width}x{window.height} a frame, {self.batch} "

@@ -12,8 +12,7 @@ from ...inference.stream import Placing, Region, TensorSink
 from ...inference.transfer import new_result
 from .channels import Pass, passes, result_channels
 from .plan import TilePlan
-from .sizes import ResultSize
-from .tiles import Canvas, Tile
+from .tiles import Canvas, ResultSize, Tile
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,6 @@ class TileTask:
         return other.way == last.way and other.window_size == last.window_size
 
     def size(self, piece: TilePiece) -> int:
-        """Pixels of the window."""
         return piece.tile.window.pixels
 
     def split(self, piece: TilePiece) -> list[TilePiece]:
@@ -197,7 +195,6 @@ class ResizingSink:
             self._sink(frame).reserve(replace(region, first=0, end=1))
 
     def write(self, region: Region, pixels: Tensor) -> None:
-        """Copy, in fp32."""
         for frame, one in zip(range(region.first, region.end), pixels, strict=True):
             self._sink(frame).write(replace(region, first=0, end=1), one[None])
 

@@ -26,9 +26,8 @@ from .model import (
 )
 from .placing import locate
 from .plan import TilePlan, TileRequest, plan_tiles
-from .sizes import ResultSize
 from .tile_task import ResizingSink, TileTask
-from .tiles import Canvas
+from .tiles import Canvas, ResultSize
 
 if TYPE_CHECKING:
     from ...xpu_runtime.host.types import Descriptor

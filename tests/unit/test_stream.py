@@ -19,9 +19,8 @@ from comfyui_ipex.nodes.inpaint import MaskedSink, WholeTask
 from comfyui_ipex.nodes.preprocess.picture_task import PictureTask
 from comfyui_ipex.nodes.upscale.halo import Halo
 from comfyui_ipex.nodes.upscale.plan import TilePlan
-from comfyui_ipex.nodes.upscale.sizes import ResultSize
 from comfyui_ipex.nodes.upscale.tile_task import ResizingSink, TileNetwork, TileTask, resized
-from comfyui_ipex.nodes.upscale.tiles import Canvas
+from comfyui_ipex.nodes.upscale.tiles import Canvas, ResultSize
 from streams import CountingBudget
 from torch import Tensor, nn
 from toy_preprocessor import CPU, Edges, call_of, pictures

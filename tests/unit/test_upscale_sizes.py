@@ -1,7 +1,7 @@
 """The size of an upscale node's result."""
 
 import pytest
-from comfyui_ipex.nodes.upscale.sizes import ResultSize
+from comfyui_ipex.nodes.upscale.tiles import ResultSize
 
 
 @pytest.mark.parametrize(

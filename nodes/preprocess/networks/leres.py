@@ -47,7 +47,6 @@ class Leres(nn.Module):
 
 
 def load(paths: Paths) -> nn.Module:
-    """The network from its file."""
     path = paths[DEPTH.name]
     network = make_empty(Leres)
     state = load_state_dict(path, within="depth_model")

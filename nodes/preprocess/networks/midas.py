@@ -40,7 +40,6 @@ class Midas(nn.Module):
 
 
 def load(paths: Paths) -> nn.Module:
-    """The network from its file."""
     path = next(iter(paths.values()))
     network = make_empty(Midas)
     state = load_state_dict(path)

@@ -70,7 +70,6 @@ def _modules_of(package: str) -> list[str]:
 
 
 def load(paths: Paths) -> nn.Module:
-    """The network from its file."""
     path = next(iter(paths.values()))
     return fill(NormalBae(), load_state_dict(path), path)
 

@@ -66,7 +66,6 @@ class SegmentAnything(nn.Module):
 
 
 def load(paths: Paths) -> nn.Module:
-    """The network from its file."""
     path = next(iter(paths.values()))
     network = SegmentAnything(network_class(_SAM)())
     state = load_state_dict(path)

@@ -101,7 +101,6 @@ def _centred(pictures: Tensor) -> Tensor:
 
 
 def load(paths: Paths) -> nn.Module:
-    """The network from its file."""
     path = next(iter(paths.values()))
     network = make_empty(Zoe)
     fill(network, _known(load_state_dict(path), network), path)
