@@ -5,6 +5,7 @@ The worker is this process, and everything crosses as it would. Prints one line 
 function below, what it saw, or the traceback of what broke.
 """
 
+import dataclasses
 import sys
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
@@ -27,6 +28,13 @@ devices = sys.modules[f"{_PACK}.xpu_runtime.devices"]
 worker_plan = sys.modules[f"{_PACK}.xpu_runtime.worker_plan"]
 
 
+def crossed(value: Any, made: Mapping[str, Any] | None = None) -> Any:
+    """What arrives of a value: its tensors have memory of their own."""
+    message = wire.packed(value)
+    tensors = tuple(tensor.clone() for tensor in message.tensors)
+    return wire.unpacked(dataclasses.replace(message, tensors=tensors), made)
+
+
 class Here(workers.Worker):
     """A worker without a process: what is sent is made anew from its message."""
 
@@ -38,10 +46,8 @@ class Here(workers.Worker):
     def call(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         """The call, from its own message, and its answer from another."""
         handed = tuple(self.kept(value) for value in arguments)
-        function, given, others = wire.unpacked(
-            wire.packed((function, handed, named)).plain, self.made
-        )
-        return wire.unpacked(wire.packed(function(*given, **others)).plain)
+        function, given, others = crossed((function, handed, named), self.made)
+        return crossed(function(*given, **others))
 
     def begin(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """The call, which is done at once."""
@@ -54,9 +60,7 @@ class Here(workers.Worker):
             return value
         if value.key not in self.made:
             handed = tuple(self.kept(one) for one in value.arguments)
-            function, given, _ = wire.unpacked(
-                wire.packed((value.function, handed, {})).plain, self.made
-            )
+            function, given = crossed((value.function, handed), self.made)
             self.made[value.key] = function(*given)
         return wire.Kept(value.key)
 
