@@ -27,7 +27,7 @@ class Transfer:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self._backend: Any = None if device.type == "cpu" else getattr(torch, device.type)
-        self._stream = None if self._backend is None else self._backend.Stream(device=device)
+        self._stream: Any = None if self._backend is None else self._backend.Stream(device=device)
         self._pinned: list[Tensor] = []
 
     def upload(self, pixels: Tensor) -> Tensor:

@@ -99,13 +99,14 @@ def load_torchscript(path: Path, error: type[WeightFileError] = WeightFileError)
     _check(path, (".pt", ".pth"), error)
     try:
         check_program(path)
-        return torch.jit.load(str(path), map_location="cpu").eval()
+        program: nn.Module = torch.jit.load(str(path), map_location="cpu").eval()
     except ArchiveError as cause:
         raise error(path, f"{cause}. {_DOWNLOAD}") from cause
     except _DAMAGE as cause:
         raise error(
             path, f"it is no whole TorchScript file ({_line(cause)}). {_DOWNLOAD}"
         ) from cause
+    return program
 
 
 def _check(path: Path, types: tuple[str, ...], error: type[WeightFileError]) -> None:
