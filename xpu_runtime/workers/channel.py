@@ -36,7 +36,8 @@ INLINE_BYTES = 16 << 10
 BLOCK_BYTES = 8 << 20
 
 MOST_BLOCKS = 3
-"""In each direction: the next is written while one is read. Both directions fit the 64 MiB of\nshared memory that a container has by default."""
+"""In each direction: the next is written while one is read. Both directions fit the 64 MiB of
+shared memory that a container has by default."""
 
 PIECE_BYTES = 32 << 10
 """Where shared memory has no room for a block, this much goes through the connection at a time."""
