@@ -200,6 +200,9 @@ class RevisionServer:
         for node in prompt.values():
             if node["class_type"].startswith(OUR_NODES) and "device" in node["inputs"]:
                 node["inputs"]["device"] = self.device
+            if "verify" in node["inputs"]:
+                # IPEX Optimize keeps what was faster: the same revision may decide otherwise twice.
+                node["inputs"]["verify"] = False
         return prompt
 
     def close(self) -> None:
