@@ -18,7 +18,7 @@ START_SECONDS = 300
 SPY = Path(__file__).parent / "host" / "probes" / "spy"
 
 # What the host needs of this repository to load it as a pack.
-PACK = ("__init__.py", "nodes", "web", "xpu_runtime", "pyproject.toml")
+PACK = ("__init__.py", "inference", "nodes", "web", "xpu_runtime", "pyproject.toml")
 
 
 @dataclass(frozen=True)

@@ -73,8 +73,9 @@ def preprocessor() -> dict[str, Any]:
         folder = Path(name)
         method = made(module("nodes.preprocess.method"), folder, "edges", 1.0, False)
         device = mm.get_torch_device()
-        given = parts.Preprocessor(method, device, "fp32", lambda file: folder / file.name)
-        given = parts.holding(given)
+        here = module("xpu_runtime.placement.location").Here(device)
+        given = parts.Preprocessor(method, here, "fp32", lambda file: folder / file.name)
+        given = parts.hold_network(given)
         apply = NODES["IpexApplyPreprocessor"]().apply
         plain = apply(given, PICTURE)[0]
         optimise = NODES["IpexOptimizePreprocessor"]().optimize
@@ -83,8 +84,8 @@ def preprocessor() -> dict[str, Any]:
         found = {
             "frames as they go at once": "channels_last, 8 of 512x512: " in measured,
             "same": close(apply(result, PICTURE)[0], plain),
-            "applied": is_last(result.network.module),
-            "input is as found": not is_last(given.network.module),
+            "applied": is_last(result.network.value.module),
+            "input is as found": not is_last(given.network.value.module),
             "same again": torch.equal(apply(given, PICTURE)[0], plain),
             "text": text,
         }

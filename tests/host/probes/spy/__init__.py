@@ -14,7 +14,7 @@ def report() -> None:
     from comfy.cli_args import args
 
     runtimes = [name for name in sys.modules if name.endswith(".xpu_runtime.runtime")]
-    loaded = [sys.modules[name].running() for name in runtimes]
+    loaded = [sys.modules[name].current() for name in runtimes]
     seen = {
         "runtimes": runtimes,
         "early": os.environ.get("SPY_EARLY") == "True",
