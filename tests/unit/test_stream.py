@@ -312,3 +312,27 @@ def test_a_piece_that_never_fits_is_an_error_with_a_remedy_after_room_was_made()
             stream.run(task, sink, budget)
         assert budget.cleared == 1, "other models were not asked to leave, once"
         assert not sink.written.any()
+
+
+def test_what_a_failed_call_held_is_free_before_the_piece_is_cut(
+    emulated_xpu: Callable[..., EmulatedXpu],
+) -> None:
+    """How far the network looks is found out then, which takes memory again."""
+    emulated_xpu([DeviceSpec(A770)])
+    seen: list[int] = []
+
+    def short(call: int) -> None:
+        if call == 1:
+            held = torch.ones(1 << 20, device=XPU)
+            raise torch.OutOfMemoryError(f"XPU out of memory beside {held.nbytes}")
+
+    def look() -> int:
+        seen.append(allocated())
+        return 2
+
+    task, sink = made_tiles(XPU, short, whole=True)
+    assert isinstance(task, TileTask)
+    task.at_once, task._look = 1, look
+    before = allocated()
+    finish((task, sink))
+    assert seen == [before]
