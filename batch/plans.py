@@ -37,7 +37,6 @@ class ServerPlan:
 
     @property
     def device(self) -> str:
-        """The device alone."""
         return self.name.partition("#")[0]
 
     def command(self, port: int, more: Sequence[str]) -> ServerCommand:

@@ -60,7 +60,6 @@ class Interruption:
 
     @property
     def asked(self) -> bool:
-        """Whether the run is to end."""
         return self.number is not None
 
     def wake(self, waiting: "queue.SimpleQueue[str | None]") -> None:

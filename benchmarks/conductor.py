@@ -43,8 +43,6 @@ class Show(Protocol):
 
 @dataclass(frozen=True)
 class BenchPlan:
-    """What is to be measured."""
-
     suites: Sequence[BenchmarkSuite]
     devices: Sequence[str]
     dtypes: tuple[str, ...] = ()
@@ -68,8 +66,6 @@ class BenchPlan:
 
 @dataclass
 class Conductor:
-    """One run."""
-
     plan: BenchPlan
     record: Record
     path: Path
@@ -175,7 +171,6 @@ class Conductor:
 
 
 def command(request: BenchRequest, emulate: str) -> list[str]:
-    """How a bench process is started."""
     emulator = ["-m", "xpu_emulator", "--device", emulate, "--"] if emulate else []
     return [sys.executable, *emulator, str(PROGRAM), "bench-process", request.text()]
 

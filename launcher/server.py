@@ -29,8 +29,6 @@ def free_port() -> int:
 
 @dataclass(frozen=True)
 class ServerCommand:
-    """How to start a server."""
-
     python: Sequence[str]
     """The interpreter and what stands before main.py."""
     tree: Path
@@ -46,7 +44,6 @@ class ServerCommand:
     """COMFYUI_IPEX_WORKERS."""
 
     def argv(self) -> list[str]:
-        """The whole command line."""
         command = [*self.python, str(self.tree / "main.py"), "--port", str(self.port)]
         command.append("--disable-auto-launch")
         if self.base is not None:

