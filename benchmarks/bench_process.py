@@ -8,7 +8,7 @@ import queue
 import signal
 import time
 from collections.abc import Mapping, Sequence
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 from ..xpu_runtime.processes.child import Child
@@ -49,12 +49,7 @@ class Interruption:
                 self._before[number] = signal.signal(number, self._arrived)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         while self._before:
             signal.signal(*self._before.popitem())
 
@@ -108,12 +103,7 @@ class BenchProcess:
         self._interruption.wake(self.messages)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
             self.stop()
         self._deadline = self._deadline or time.monotonic() + CLEAN_UP_S

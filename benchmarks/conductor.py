@@ -147,13 +147,8 @@ class Conductor:
         if "conditions" in message:
             self.record.add_conditions(request.suite, message["conditions"])
         if "load" in message:
-            told = {
-                "suite": request.suite,
-                "device": request.device,
-                "time": now(),
-                **message["load"],
-            }
-            self.record.loads.append(told)
+            seen = {"suite": request.suite, "device": request.device, "time": now()}
+            self.record.loads.append({**seen, **message["load"]})
         if "result" in message:
             self.show.found(self.record.add(from_json(message["result"])))
             self.record.save(self.path)

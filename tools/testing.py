@@ -181,15 +181,8 @@ def find_chromium() -> Path:
     if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
         with step("Chromium, from the system's packages (about 120 MB)"):
             run_command("Asking for the system's packages", ["apt-get", "update", "-q"])
-            command = [
-                "apt-get",
-                "install",
-                "-q",
-                "-y",
-                "--no-install-recommends",
-                *CHROMIUM_PACKAGES,
-            ]
-            run_command("Installing Chromium", command)
+            command = ["apt-get", "install", "-q", "-y", "--no-install-recommends"]
+            run_command("Installing Chromium", [*command, *CHROMIUM_PACKAGES])
         found = _installed_chromium()
     if found is None:
         raise SetupError(
