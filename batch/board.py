@@ -13,8 +13,6 @@ from .jobs import Job
 
 @dataclass(eq=False)
 class Attempt:
-    """A job with what was tried so far."""
-
     job: Job
     tried: list[str] = field(default_factory=list)
     """The servers that failed at it, in order."""
@@ -24,8 +22,6 @@ class Attempt:
 
 
 class Board:
-    """Jobs that wait, run, are done or have failed, and the servers that are there."""
-
     def __init__(self, jobs: Sequence[Job], retries: int) -> None:
         """`retries`: how often a job that failed is tried again."""
         self.waiting = [Attempt(job) for job in jobs]
@@ -38,7 +34,6 @@ class Board:
 
     @property
     def finished(self) -> bool:
-        """Whether no job waits or runs."""
         return not self.waiting and not self.running
 
     def join(self, server: str) -> None:
@@ -60,7 +55,6 @@ class Board:
         return None
 
     def finish(self, server: str) -> None:
-        """A server's job is done."""
         del self.running[server]
         self.done += 1
 

@@ -40,7 +40,6 @@ class TimeLeft:
         self._marks: collections.deque[float] = collections.deque([began], maxlen=self.WINDOW + 1)
 
     def note(self, now: float) -> None:
-        """A job was finished now."""
         self._marks.append(now)
 
     def seconds(self, remaining: int, now: float) -> float | None:
@@ -94,7 +93,6 @@ class Journal:
         self._tell(f"{job.name} on {server}")
 
     def failed(self, attempt: Attempt) -> None:
-        """A job failed for good."""
         tried = [list(pair) for pair in zip(attempt.tried, attempt.errors, strict=True)]
         self._add(attempt.job, FAILED, {"tries": len(tried), "errors": tried})
         self.failed_now += 1
@@ -102,17 +100,14 @@ class Journal:
         self._tell(attempt.job.name)
 
     def retried(self, job: Job, server: str, error: str) -> None:
-        """A job is tried again."""
         warn(f"{job.name} failed on {server} and is tried again: {error}")
 
     def joined(self, server: str) -> None:
-        """A server is ready."""
         self._left = self._left or TimeLeft(time.monotonic())
         self._servers.add(server)
         say(f"   {server} is ready ({len(self._servers)} in all)")
 
     def left(self, server: str, error: str) -> None:
-        """A server is out."""
         self._servers.discard(server)
         warn(f"{server} is left out: {error}")
 
@@ -138,8 +133,6 @@ class Journal:
 
 @dataclass(frozen=True)
 class JobList:
-    """What a batch has to do in all."""
-
     jobs: Sequence[Job]
     moving: Path | None = None
     """The video or animated picture whose frames the jobs are."""

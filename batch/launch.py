@@ -17,7 +17,6 @@ from ..xpu_runtime.processes.child import Child
 from ..xpu_runtime.settings import read
 
 PROGRAM = REPOSITORY / "batch"
-
 TIMEOUT_SECONDS = 3600.0
 
 END_SECONDS = 120.0

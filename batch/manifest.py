@@ -14,7 +14,6 @@ from typing import IO, TypedDict
 from .errors import BatchInputError
 
 FILE = "manifest.jsonl"
-
 DONE, FAILED = "done", "failed"
 
 
@@ -73,7 +72,6 @@ class Manifest:
         self._file = file
 
     def add(self, row: ManifestRow) -> None:
-        """Write one line."""
         self._file.write(json.dumps(row, ensure_ascii=True).encode() + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())

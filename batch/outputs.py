@@ -19,8 +19,6 @@ WORK = ".batch"
 
 @dataclass(frozen=True)
 class Output:
-    """One file that a server made."""
-
     node: str
     """The id of the node that saved it."""
     name: str

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..launcher.choice import decide
@@ -37,7 +37,6 @@ class ServerPlan:
 
     @property
     def device(self) -> str:
-        """The device alone."""
         return self.name.partition("#")[0]
 
     def command(self, port: int, more: Sequence[str]) -> ServerCommand:
@@ -93,10 +92,8 @@ def share_processors(
     made = []
     for plan in found:
         number = counted[plan.name] = counted.get(plan.name, 0) + 1
-        values = {**vars(plan)}
-        values["name"] = plan.name if number == 1 else f"{plan.name}#{number}"
-        values["threads"] = threads if plan.device == CPU else 0
-        made.append(ServerPlan(**values))
+        name = plan.name if number == 1 else f"{plan.name}#{number}"
+        made.append(replace(plan, name=name, threads=threads if plan.device == CPU else 0))
     return made
 
 

@@ -67,8 +67,6 @@ class Watcher(Protocol[Kept]):
 
 
 class Pool(Generic[Kept]):
-    """One run of a batch."""
-
     def __init__(
         self,
         board: Board,
@@ -143,7 +141,6 @@ class Pool(Generic[Kept]):
             thread.join()
 
     def _serve(self, member: PoolMember) -> None:
-        """A server's thread."""
         why = ""
         try:
             why = self._start_and_work(member)

@@ -69,5 +69,4 @@ class ServerActor:
         return "done", [(output.node, output.name, output.data) for output in outputs]
 
     def stop(self) -> None:
-        """End the server."""
         self._server.stop()

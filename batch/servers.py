@@ -33,11 +33,8 @@ SCRATCH = "comfyui-ipex-batch-"
 """Begins the names of servers' folders; the process that they belong to follows."""
 
 LOG = "server.log"
-
 FRESH_TRIES = 5
-
 FORGET_SECONDS = 0.3
-
 STOP_SECONDS = 5.0
 
 END_SECONDS = 1.0
@@ -51,8 +48,6 @@ _UNREACHABLE = (urllib.error.URLError, HTTPException, OSError)
 
 @dataclass(frozen=True)
 class SentFile:
-    """A file that goes with a prompt."""
-
     node: str
     input: str
     suffix: str

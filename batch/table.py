@@ -19,15 +19,12 @@ from .workflow import Json, Target, Workflow
 
 NAME_COLUMN = "job"
 FILE_MARK = "@"
-
 _YES = ("true", "yes", "on", "1")
 _NO = ("false", "no", "off", "0")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row as it stands in the table."""
-
     line: int
     cells: Mapping[str, Json]
     """By column; text in a CSV file, any JSON value in JSON lines."""

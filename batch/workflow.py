@@ -34,8 +34,6 @@ Prompt = Mapping[str, PromptNode]
 
 @dataclass(frozen=True)
 class Target:
-    """An input of a node."""
-
     node: str
     """The node's id."""
     input: str
@@ -106,7 +104,6 @@ class Workflow:
         raise BatchInputError(f"{name!r} names no input: {reason}\n{self.describe()}")
 
     def value(self, target: Target) -> Json:
-        """The value that an input has in the file."""
         return self.nodes[target.node]["inputs"][target.input]
 
     def with_values(self, values: Mapping[Target, Json]) -> dict[str, PromptNode]:

@@ -8,7 +8,7 @@ import queue
 import signal
 import time
 from collections.abc import Mapping, Sequence
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 from ..xpu_runtime.processes.child import Child
@@ -49,18 +49,12 @@ class Interruption:
                 self._before[number] = signal.signal(number, self._arrived)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         while self._before:
             signal.signal(*self._before.popitem())
 
     @property
     def asked(self) -> bool:
-        """Whether the run is to end."""
         return self.number is not None
 
     def wake(self, waiting: "queue.SimpleQueue[str | None]") -> None:
@@ -109,12 +103,7 @@ class BenchProcess:
         self._interruption.wake(self.messages)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
             self.stop()
         self._deadline = self._deadline or time.monotonic() + CLEAN_UP_S

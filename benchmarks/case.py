@@ -20,8 +20,6 @@ NO_DTYPE = ("-",)
 
 @dataclass(frozen=True)
 class CaseSettings:
-    """Where and how cases run."""
-
     device: "torch.device"
     dtype: str
     """fp32, fp16, bf16, or "-"."""

@@ -15,7 +15,6 @@ from .result import FAILED
 from .show import say, shown
 
 DTYPES = ("fp32", "fp16", "bf16")
-
 DEVICE = r"cpu|(cuda|xpu)(:\d+)?"
 
 DESCRIPTION = """\
@@ -46,7 +45,6 @@ def parser() -> argparse.ArgumentParser:
 
 
 def split(text: str | None) -> tuple[str, ...]:
-    """The parts of a text with commas."""
     return tuple(part.strip() for part in (text or "").split(",") if part.strip())
 
 

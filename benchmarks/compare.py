@@ -16,16 +16,12 @@ FAMILY_CONFIDENCE = 0.95
 """That none at all of the cases is called faster or slower by chance."""
 
 FASTER, SLOWER, NOISE = "faster", "slower", "noise"
-
 ONE_PASS = "one pass: processes differ by an unknown amount"
-
 _SAME = ("name", "driver", "torch", "extension", "host", "python", "threads", "quick")
 
 
 @dataclass(frozen=True)
 class Change:
-    """One case in both records."""
-
     before: CaseResult
     after: CaseResult
     speed: Interval
@@ -35,7 +31,6 @@ class Change:
 
     @property
     def name(self) -> str:
-        """The case, for a table."""
         return f"{self.before.suite}: {self.before.case}"
 
 

@@ -43,8 +43,6 @@ class Show(Protocol):
 
 @dataclass(frozen=True)
 class BenchPlan:
-    """What is to be measured."""
-
     suites: Sequence[BenchmarkSuite]
     devices: Sequence[str]
     dtypes: tuple[str, ...] = ()
@@ -68,8 +66,6 @@ class BenchPlan:
 
 @dataclass
 class Conductor:
-    """One run."""
-
     plan: BenchPlan
     record: Record
     path: Path
@@ -151,13 +147,8 @@ class Conductor:
         if "conditions" in message:
             self.record.add_conditions(request.suite, message["conditions"])
         if "load" in message:
-            told = {
-                "suite": request.suite,
-                "device": request.device,
-                "time": now(),
-                **message["load"],
-            }
-            self.record.loads.append(told)
+            seen = {"suite": request.suite, "device": request.device, "time": now()}
+            self.record.loads.append({**seen, **message["load"]})
         if "result" in message:
             self.show.found(self.record.add(from_json(message["result"])))
             self.record.save(self.path)
@@ -175,7 +166,6 @@ class Conductor:
 
 
 def command(request: BenchRequest, emulate: str) -> list[str]:
-    """How a bench process is started."""
     emulator = ["-m", "xpu_emulator", "--device", emulate, "--"] if emulate else []
     return [sys.executable, *emulator, str(PROGRAM), "bench-process", request.text()]
 

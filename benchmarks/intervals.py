@@ -45,7 +45,6 @@ class Interval:
         )
 
     def around(self, value: float) -> bool:
-        """Whether `value` lies in the range."""
         return self.low <= value <= self.high
 
 

@@ -29,8 +29,6 @@ Tell = Callable[[Mapping[str, Any]], None]
 
 @dataclass(frozen=True)
 class BenchRequest:
-    """What a bench process is asked to do."""
-
     suite: str
     device: str
     dtypes: tuple[str, ...]
@@ -46,7 +44,6 @@ class BenchRequest:
 
     @staticmethod
     def of(text: str) -> "BenchRequest":
-        """The request that `text` says."""
         data = json.loads(text)
         for name in ("dtypes", "cases", "after"):
             data[name] = None if data[name] is None else tuple(data[name])

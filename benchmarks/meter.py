@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import torch
 
 EMULATOR = "xpu_emulator"
-
 _FORGET_PEAK = "5"  # for /proc/self/clear_refs
 
 
@@ -46,8 +45,6 @@ QUICK = Pace(round_s=0.01, least_samples=6, limit_s=1.0, warm_s=0.5)
 
 
 class Meter:
-    """Times calls and measures the memory that they take."""
-
     def __init__(self, device: "torch.device", pace: Pace = CAREFUL) -> None:
         import torch
 

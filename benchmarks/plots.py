@@ -68,19 +68,11 @@ def _svg(figure: "Figure") -> str:
 
 
 def _labels(results: Sequence[CaseResult]) -> list[str]:
-    devices = {result.device for result in results}
-    return [
-        " ".join(
-            part
-            for part in (
-                result.case,
-                "" if result.dtype == "-" else result.dtype,
-                result.device if len(devices) > 1 else "",
-            )
-            if part
-        )
-        for result in results
-    ]
+    several = len({result.device for result in results}) > 1
+    parts = (
+        (r.case, "" if r.dtype == "-" else r.dtype, r.device if several else "") for r in results
+    )
+    return [" ".join(filter(None, row)) for row in parts]
 
 
 def _rows(axes: "Axes", labels: Sequence[str]) -> None:

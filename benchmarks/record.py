@@ -14,7 +14,6 @@ from .intervals import CONFIDENCE, TARGET
 from .result import CaseResult, as_json, from_json, merged
 
 FORMAT = 1
-
 SCHEMA = Path(__file__).with_name("schema.json")
 
 

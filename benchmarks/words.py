@@ -40,14 +40,12 @@ def spread(timing: Timing) -> str:
 
 
 def ratio(timing: Timing) -> str:
-    """A ratio with its interval."""
     if len(timing.samples) == 1:
         return f"{timing.median:.3f} ({ONE_SAMPLE})"
     return f"{timing.median:.3f} ({timing.low:.3f} to {timing.high:.3f})"
 
 
 def rate(found: Rate) -> str:
-    """Work a second."""
     unit = "B/s" if found.unit == BYTES else "FLOP/s"
     for scale, letter in _RATES:
         if found.value >= scale:

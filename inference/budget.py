@@ -26,8 +26,6 @@ class DoesNotFitError(RuntimeError):
 
 @dataclass(frozen=True)
 class Limits:
-    """What one call may take."""
-
     free: int
     """On the device, for everything but the weights."""
     largest: int | None
@@ -36,7 +34,6 @@ class Limits:
     """Prefer small calls: on the CPU."""
 
     def fit(self, cost: Cost) -> bool:
-        """Whether a call of this cost may run."""
         return cost.peak <= self.free and (self.largest is None or cost.largest <= self.largest)
 
 
@@ -77,10 +74,8 @@ class Budget:
             host.load_whole(self._patcher, 0)
 
     def release(self) -> None:
-        """Have the host take the network off the device."""
         if self._patcher is not None:
             host.unload(self._patcher)
 
     def empty_caches(self) -> None:
-        """Give memory that nothing uses back to the drivers."""
         host.empty_caches()

@@ -21,8 +21,6 @@ _MOST_FILES = 1024
 
 
 class Cached(Protocol):
-    """What the cache needs of a network."""
-
     digest: str
     """Of the weights."""
     size: int
@@ -100,7 +98,6 @@ class NetworkCache:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of the weights that the cache holds."""
         return sum(network.size for network in self._held.values())
 
     def release(self) -> None:

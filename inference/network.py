@@ -30,7 +30,6 @@ _MOST_FACTS = 256
 
 
 def _channels_last(device: torch.device) -> torch.memory_format:
-    del device
     return torch.channels_last
 
 
@@ -84,7 +83,6 @@ class Network:
 
     @property
     def support(self) -> Support:
-        """The half precisions that architecture and device have."""
         return support_on(self.traits.support, self.device)
 
     @property
@@ -103,7 +101,6 @@ class Network:
             yield
 
     def leave_device(self) -> None:
-        """Take the weights off the load device."""
         self.budget.release()
 
     def settle(self) -> torch.dtype:
@@ -183,7 +180,6 @@ def _comparable(said: list[Tensor], reference: list[Tensor], relative: bool) -> 
 
 
 def support_on(architecture: Support, device: torch.device) -> Support:
-    """The half precisions that architecture and device have."""
     if device.type == devices.CPU:
         return architecture & precision.cpu_support()
     return architecture & Support(*host.supports_half(device))

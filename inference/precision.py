@@ -33,13 +33,10 @@ CHECKS: "Memo[tuple[torch.dtype, tuple[Check, ...]]]" = Memo(1024)
 
 @dataclass(frozen=True)
 class Support:
-    """Who can compute in half precision."""
-
     fp16: bool
     bf16: bool
 
     def __and__(self, other: "Support") -> "Support":
-        """What both can."""
         return Support(self.fp16 and other.fp16, self.bf16 and other.bf16)
 
     def dtypes(self) -> list[torch.dtype]:
@@ -60,7 +57,6 @@ class Check:
 
     @property
     def passed(self) -> bool:
-        """Whether the dtype may be used."""
         return self.error <= MOST_ERROR
 
     @property
@@ -83,10 +79,7 @@ def cpu_support() -> Support:
         asked = getattr(torch.cpu, name, None)
         return bool(asked()) if callable(asked) else False
 
-    return Support(
-        fp16=says("_is_amx_fp16_supported"),
-        bf16=says("_is_avx512_bf16_supported"),
-    )
+    return Support(fp16=says("_is_amx_fp16_supported"), bf16=says("_is_avx512_bf16_supported"))
 
 
 def test_picture(channels: int, size: tuple[int, int] = CHECK_SIZE) -> Tensor:

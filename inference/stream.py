@@ -92,8 +92,6 @@ class Placing:
 
 
 class Sink(Protocol):
-    """Takes results."""
-
     def reserve(self, region: Region) -> None:
         """Have the machine hand out the memory of `region`, while the device computes."""
 
@@ -207,8 +205,6 @@ def run(task: Task[Piece], sink: Sink, budget: Budget, ui: Ui = SILENT) -> None:
 
 
 class _Stream(Generic[Piece]):
-    """One run."""
-
     def __init__(self, task: Task[Piece], sink: Sink, budget: Budget, ui: Ui) -> None:
         self.task = task
         self.sink = sink

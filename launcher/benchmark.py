@@ -35,7 +35,6 @@ def own_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[st
 
 
 def build_command(installation: PreparedHost, arguments: Sequence[str]) -> list[str]:
-    """How the benchmark is started."""
     started = [str(installation.environment.python), str(PROGRAM), *arguments]
     if arguments[:1] and arguments[0] in WITHOUT_HOST:
         return started

@@ -18,8 +18,6 @@ REINSTALL = {
 
 @dataclass(frozen=True)
 class DeviceDecision:
-    """The device to start on."""
-
     device: str
     reason: str
     """Why this device, for the line that the user sees."""

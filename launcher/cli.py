@@ -21,7 +21,6 @@ from .releases import RELEASES
 from .server import Server
 
 DEFAULT_PORT = 8188
-
 TASKS = ("start", "setup", "demo", "benchmark")
 
 OTHER_PROGRAMS = ("batch", "node")
@@ -115,7 +114,6 @@ def main(argv: Sequence[str]) -> int:
 
 
 def demo(installation: PreparedHost, output: Path | None) -> int:
-    """Run the demo and say what it made."""
     result = run_demo(installation, output)
     say(f"Enlarged in {result.seconds:.1f} s on {result.device}:")
     say(str(result.picture))

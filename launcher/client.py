@@ -37,7 +37,6 @@ class Client:
             return bytes(answer.read())
 
     def get_json(self, path: str, **query: str) -> Any:
-        """The parsed body of GET `path`."""
         return json.loads(self.get(path, **query))
 
     def post(self, path: str, body: bytes, content_type: str) -> bytes:
@@ -49,7 +48,6 @@ class Client:
             return bytes(answer.read())
 
     def is_ready(self) -> bool:
-        """True once the server answers."""
         try:
             self.get("/system_stats")
         except (urllib.error.URLError, HTTPException, OSError):

@@ -26,8 +26,6 @@ RUN_SECONDS = 1800.0
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo made."""
-
     picture: Path
     device: str
     """The device as the server names it."""

@@ -22,14 +22,12 @@ RAY = "ray==2.60.0"
 """What the nodes of a cluster need, in the same version: pyproject's extra `cluster`."""
 
 TORCH_SET = REPOSITORY / "launcher" / "torch-set.txt"
-
 EXTENSION_REQUIREMENTS = REPOSITORY / "requirements.txt"
 
 # v0.3.47 and 0.3.52 import requests, which their requirements only bring through transformers 4.
 UNDECLARED_HOST_REQUIREMENTS = ("requests",)
 
 SUPPORTED_PYTHON = ("3.10", "3.11", "3.12", "3.13")
-
 STATE_FILE = "comfyui-ipex-setup.json"
 
 _PROBE = """
@@ -87,7 +85,6 @@ class Environment:
 
     @property
     def python(self) -> Path:
-        """The environment's interpreter."""
         return self.folder / "bin" / "python"
 
     def record(self, name: str, value: Any) -> None:

@@ -17,14 +17,7 @@ from ..xpu_runtime.settings import read
 from .console import run_command, warn
 from .errors import SetupError
 from .folders import exclusive, user_cache
-from .releases import (
-    RELEASES,
-    UPSTREAM,
-    Release,
-    code_digest,
-    nearest_wheel,
-    read_version,
-)
+from .releases import RELEASES, UPSTREAM, Release, code_digest, nearest_wheel, read_version
 
 WheelInstaller = Callable[[str, str, Path], None]
 """(requirement, sha256, folder): unpack a wheel into a folder, checking its hash."""
@@ -32,8 +25,6 @@ WheelInstaller = Callable[[str, str, Path], None]
 
 @dataclass(frozen=True)
 class HostTree:
-    """A ComfyUI tree on this machine."""
-
     path: Path
     version: str
     requested: str
@@ -45,7 +36,6 @@ class HostTree:
 
     @property
     def exact(self) -> bool:
-        """The tree is the version that was asked for."""
         return self.version == self.requested
 
     def describe(self) -> str:
@@ -81,9 +71,7 @@ def own_tree(folder: Path, requested: str | None = None) -> HostTree:
 
 
 def resolve(
-    version: str,
-    install_wheel: WheelInstaller,
-    environ: Mapping[str, str] = os.environ,
+    version: str, install_wheel: WheelInstaller, environ: Mapping[str, str] = os.environ
 ) -> HostTree:
     """A tree of ComfyUI `version`, fetched into the user's cache if it is not on this machine.
 

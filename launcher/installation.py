@@ -38,7 +38,6 @@ class PreparedHost:
         return self.base or self.tree.path
 
     def server_command(self, port: int, arguments: tuple[str, ...] = ()) -> ServerCommand:
-        """How to start this host's server."""
         chosen = (*self.decision.arguments, *arguments)
         python = (str(self.environment.python),)
         setting = self.decision.setting

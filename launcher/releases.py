@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 REFERENCE = "0.3.47"
-
 UPSTREAM = "https://github.com/comfyanonymous/ComfyUI"
 
 # Folders of a ComfyUI tree that belong to its user, and what git or a virtual environment adds.
@@ -27,8 +26,6 @@ class Wheel:
 
 @dataclass(frozen=True)
 class Release:
-    """One ComfyUI release."""
-
     version: str
     code_digest: str
     """`code_digest` of the released tree."""

@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import IO
 
 from ..xpu_runtime.processes.child import Child
@@ -29,8 +28,6 @@ def free_port() -> int:
 
 @dataclass(frozen=True)
 class ServerCommand:
-    """How to start a server."""
-
     python: Sequence[str]
     """The interpreter and what stands before main.py."""
     tree: Path
@@ -46,7 +43,6 @@ class ServerCommand:
     """COMFYUI_IPEX_WORKERS."""
 
     def argv(self) -> list[str]:
-        """The whole command line."""
         command = [*self.python, str(self.tree / "main.py"), "--port", str(self.port)]
         command.append("--disable-auto-launch")
         if self.base is not None:
@@ -124,10 +120,5 @@ class Server:
     def __enter__(self) -> "Server":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()

@@ -10,8 +10,6 @@ DTYPES = ("auto", "fp32", "fp16", "bf16")
 
 
 class IpexBenchmark(TakesDevice):
-    """A table of what a device does in half a minute."""
-
     CATEGORY = "IPEX"
     FUNCTION = "measure"
     SEARCH_ALIASES = ["benchmark", "speed", "xpu", "intel arc", "gpu", "tflops", "bandwidth"]
@@ -39,7 +37,6 @@ class IpexBenchmark(TakesDevice):
         return float("nan")
 
     def measure(self, device: str, dtype: str) -> dict[str, Any]:
-        """Run every quick case; the user can interrupt between two."""
         # Here, because loading the pack must not cost what only this node needs.
         from ..benchmarks import engine
 

@@ -81,7 +81,6 @@ class MaskedSink(TensorSink):
         """The result has its memory: it holds the pictures."""
 
     def write(self, region: Region, pixels: Tensor) -> None:
-        """Copy what is marked, in fp32."""
         frames, rows, columns, _ = region.slices
         target = self.result[region.slices]
         marked = self._marked[frames, rows, columns]
@@ -147,6 +146,5 @@ class WholeTask(FrameTask):
         return result[:, :, : self.canvas.height, : self.canvas.width].movedim(1, -1)
 
     def too_large(self) -> str:
-        """With the size of the picture."""
         size = f"{self.canvas.width}x{self.canvas.height}"
         return f"Inpainting ran out of memory on {self.device} with a picture of {size}. {REMEDY}"

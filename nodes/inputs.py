@@ -89,7 +89,6 @@ def check(
 
 def check_pictures(name: str, images: Any, limits: Mapping[str, Any]) -> None:
     """Raise `InputError` unless these are pictures: floats [B, H, W, 1, 3 or 4], all finite."""
-    del limits
     shape = _shape_of(name, images)
     if len(shape) != 4 or shape[-1] not in _CHANNELS:
         raise InputError(
@@ -111,7 +110,6 @@ def check_pictures(name: str, images: Any, limits: Mapping[str, Any]) -> None:
 
 def check_masks(name: str, masks: Any, limits: Mapping[str, Any]) -> None:
     """Raise `InputError` unless these are masks: [H, W], [B, H, W] or [B, 1, H, W], finite."""
-    del limits
     shape = _shape_of(name, masks)
     if len(shape) not in (2, 3, 4) or (len(shape) == 4 and shape[1] != 1) or masks.is_complex():
         raise InputError(

@@ -31,8 +31,6 @@ class Optimizes:
 
 
 class IpexOptimize(Optimizes):
-    """A MODEL whose steps run the way that was measured to be fastest."""
-
     DESCRIPTION = (
         "Makes a diffusion model faster where that can be measured, with the same pictures, and "
         "tells what was done, what was skipped and why. LoRAs may come before or after. Applies "
@@ -104,7 +102,6 @@ class IpexOptimize(Optimizes):
         verify: bool,
         latent_image: "Latent | None" = None,
     ) -> dict[str, Any]:
-        """A clone of `model` (a ModelPatcher) with optimised steps, and the report."""
         wishes = OptimizeSettings(backend, dtype, channels_last, compile, mode, fold, verify)
         done = optimizing.optimize(model, wishes, example_size(model, latent_image))
         return {"ui": {"text": [done.text]}, "result": (done.model, done.text)}

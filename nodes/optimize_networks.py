@@ -47,8 +47,6 @@ class _OptimizesNetwork(Optimizes):
 
 
 class IpexOptimizeUpscaler(_OptimizesNetwork):
-    """An UPSCALE_MODEL that runs the way that was measured to be fastest."""
-
     DESCRIPTION = (
         "Makes an upscale model of any loader faster where that can be measured on test pictures, "
         "and tells what was done, what was skipped and why. The input model is not changed: the "
@@ -72,8 +70,6 @@ class IpexOptimizeUpscaler(_OptimizesNetwork):
 
 
 class IpexOptimizePreprocessor(_OptimizesNetwork):
-    """A PREPROCESSOR whose network runs the way that was measured to be fastest."""
-
     DESCRIPTION = (
         "Makes the network of a ControlNet preprocessor faster where test pictures show that it "
         "is, and tells what was done, what was skipped and why. The input preprocessor is not "

@@ -41,12 +41,10 @@ def device_widget() -> tuple[list[str], dict[str, Any]]:
 
 
 def offload_widget() -> tuple[list[str], dict[str, Any]]:
-    """The same devices, for the weights while they are not needed."""
     return (placement.device_menu(), {"default": devices.AUTO, "tooltip": OFFLOAD_TOOLTIP})
 
 
 def shown(placed: Placed) -> dict[str, Any]:
-    """A node's result, and the text that it shows."""
     return {"ui": {"text": [placed.text]}, "result": (placed.result,)}
 
 
@@ -79,8 +77,6 @@ class SelectsDevice:
 
 
 class IpexSelectDevice(SelectsDevice):
-    """A MODEL, placed on a chosen device."""
-
     DESCRIPTION = (
         "Runs a diffusion model on a device of your choice: the CPU, an NVIDIA card or an Intel "
         "GPU. The input model is not changed, so other branches of the workflow keep theirs."
@@ -92,13 +88,10 @@ class IpexSelectDevice(SelectsDevice):
     def select(
         self, model: "ModelPatcher", device: str, offload_device: str = devices.AUTO
     ) -> dict[str, Any]:
-        """A clone of `model` whose load device is `device`."""
         return shown(placement.place_model(model, device, offload_device))
 
 
 class IpexSelectDeviceCLIP(SelectsDevice):
-    """A CLIP, placed on a chosen device."""
-
     DESCRIPTION = (
         "Runs a text encoder on a device of your choice. The conditioning that it makes can be "
         "used with models on any device. The input text encoder is not changed."
@@ -110,13 +103,10 @@ class IpexSelectDeviceCLIP(SelectsDevice):
     def select(
         self, clip: "CLIP", device: str, offload_device: str = devices.AUTO
     ) -> dict[str, Any]:
-        """A clone of `clip` whose load device is `device`."""
         return shown(placement.place_clip(clip, device, offload_device))
 
 
 class IpexSelectDeviceVAE(SelectsDevice):
-    """A VAE, placed on a chosen device."""
-
     DESCRIPTION = (
         "Runs a VAE on a device of your choice, in the data type that ComfyUI would use there. "
         "Latents may come from any device. The input VAE is not changed."
@@ -126,13 +116,10 @@ class IpexSelectDeviceVAE(SelectsDevice):
     OUTPUT_TOOLTIPS = ("The same VAE, set to run on the chosen device.",)
 
     def select(self, vae: "VAE", device: str, offload_device: str = devices.AUTO) -> dict[str, Any]:
-        """A copy of `vae` whose network loads on `device`."""
         return shown(placement.place_vae(vae, device, offload_device))
 
 
 class IpexSelectDeviceControlNet(SelectsDevice):
-    """A CONTROL_NET, placed on a chosen device."""
-
     DESCRIPTION = (
         "Runs a ControlNet on the device of the model that it steers, or on one of its own. The "
         "input ControlNet is not changed."
@@ -171,5 +158,4 @@ class IpexSelectDeviceControlNet(SelectsDevice):
         model: "ModelPatcher | None" = None,
         offload_device: str = devices.AUTO,
     ) -> dict[str, Any]:
-        """A copy of `control_net` whose network loads on `device`."""
         return shown(placement.place_controlnet(control_net, device, offload_device, model))

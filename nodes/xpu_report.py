@@ -26,7 +26,6 @@ class IpexXpuReport:
         return float("nan")
 
     def report(self) -> dict[str, Any]:
-        """The text, for the page and for what is connected."""
         from ..xpu_runtime import report, runtime, server_hooks
 
         text = report.as_text(server_hooks.collect_with_workers(runtime.begin()))

@@ -24,9 +24,7 @@ sys.path.insert(0, str(FOLDER))
 from tree_files import Files, read_folder, replace_files, replace_folder  # noqa: E402
 
 RELEASE = "0.3.47"
-
 RUNTIME = FOLDER.parent / "xpu_runtime"
-
 RUNTIME_IN_TREE = "comfy/xpu_runtime"
 
 
@@ -223,8 +221,7 @@ def _or_undo(call: Callable[[], None], undo: Callable[[], None] | None) -> None:
 def main(argv: Sequence[str]) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="patches/apply.py",
-        description=f"Patch a tree of ComfyUI v{RELEASE} for Intel GPUs.",
+        prog="patches/apply.py", description=f"Patch a tree of ComfyUI v{RELEASE} for Intel GPUs."
     )
     parser.add_argument("tree", type=Path, help="the folder that holds ComfyUI's main.py")
     parser.add_argument("--check", action="store_true", help="only say whether it would work")

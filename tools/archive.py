@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 
 NAME = "comfyui-ipex"
-
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 

@@ -40,7 +40,6 @@ DEVICES = ("cpu", "xpu:0")
 """The CPU, and the first of two emulated cards."""
 
 FOLDERS = ("tests/workflows", "example_workflows")
-
 OUR_NODES = "Ipex"
 
 Frames = list[np.ndarray]

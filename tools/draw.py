@@ -8,18 +8,14 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "pictures"
-
 ICON = (400, 400)
 
 BANNER = (1260, 540)
 """21:9, as the registry wants it."""
 
 BACKGROUND = (18, 24, 38)
-
 DARK = (38, 62, 104)
-
 BRIGHT = (64, 156, 255)
-
 WHITE = (240, 246, 255)
 
 SMOOTH = 4
@@ -45,14 +41,12 @@ def _canvas(size: tuple[int, int]) -> tuple[Image.Image, ImageDraw.ImageDraw]:
 
 
 def icon() -> Image.Image:
-    """400x400."""
     image, draw = _canvas(ICON)
     _tiles(draw, 40 * SMOOTH, 40 * SMOOTH, 320 * SMOOTH)
     return image.resize(ICON, Image.Resampling.LANCZOS)
 
 
 def banner() -> Image.Image:
-    """1260x540, with the name."""
     image, draw = _canvas(BANNER)
     _tiles(draw, 90 * SMOOTH, 110 * SMOOTH, 320 * SMOOTH)
     lines = (("comfyui-ipex", 96, 170), ("ComfyUI on Intel GPUs, with native torch.xpu", 34, 310))

@@ -30,11 +30,8 @@ from comfyui_ipex.xpu_runtime.seams.memory import MemoryReader  # noqa: E402
 from comfyui_ipex.xpu_runtime.settings import SETTINGS  # noqa: E402
 
 LOCALES = REPOSITORY / "locales"
-
 TRANSLATIONS = REPOSITORY / "docs" / "translations"
-
 ENGLISH = "en"
-
 _NODES = "nodeDefs.json"
 
 _SPECIAL = re.compile(r"[@{}|]")
@@ -92,12 +89,10 @@ def as_json(content: Any) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a file."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 def texts(content: Any) -> Iterator[str]:
-    """Every text in a locale's content."""
     if isinstance(content, str):
         yield content
         return
@@ -119,7 +114,6 @@ def english() -> dict[str, Any]:
 
 
 def languages() -> list[str]:
-    """The languages that have a table."""
     return sorted(path.stem for path in TRANSLATIONS.glob("*.json"))
 
 
@@ -151,7 +145,6 @@ def seam_table() -> str:
 
 
 def settings_table() -> str:
-    """Every environment variable."""
     rows = [f"| `{one.name}` | {one.values} | {one.default} | {one.meaning} |" for one in SETTINGS]
     return _table(("Setting", "Values", "Default", "Meaning"), rows)
 
@@ -203,7 +196,6 @@ def files() -> dict[Path, str]:
 
 
 def main() -> None:
-    """Write them all."""
     for path, text in files().items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")

@@ -26,7 +26,6 @@ from ..launcher.releases import REFERENCE, RELEASES
 from ..launcher.server import free_port
 
 PROBES = REPOSITORY / "tests" / "host" / "probes"
-
 PATCH = REPOSITORY / "patches" / "apply.py"
 
 # Long enough for a server's start on a busy machine.
@@ -117,7 +116,6 @@ class SuiteStage:
         shim.chmod(0o755)
 
     def command(self, suite: HostSuite, extended: bool) -> list[str]:
-        """How pytest is started for a suite."""
         paths = [path for path in suite.paths if (self.copy / path).exists()]
         plugins = ["-p", "no:cacheprovider", "-p", "host_suite_plugin"]
         command = ["-m", "pytest", "-q", *plugins, f"--junitxml={self.report}", *paths]
@@ -135,11 +133,9 @@ class SuiteStage:
 
     @property
     def report(self) -> Path:
-        """What pytest writes about the outcomes."""
         return self.folder / "report.xml"
 
     def environment(self) -> dict[str, str]:
-        """The environment of pytest and of the servers."""
         path = os.environ["PATH"]
         return {
             "OMP_NUM_THREADS": "1",
@@ -199,7 +195,6 @@ def read_junit(report: Path) -> Outcomes:
 
 
 def imperfect(outcomes: Outcomes) -> list[str]:
-    """The tests that did not pass."""
     return [name for name, outcome in outcomes.items() if outcome != "passed"]
 
 
@@ -248,7 +243,6 @@ def check_suite(stage: SuiteStage, suite: HostSuite) -> bool:
 
 
 def confirmed(first: Mapping[str, str], second: Mapping[str, str]) -> dict[str, str]:
-    """What went worse twice."""
     return {name: how for name, how in second.items() if name in first}
 
 

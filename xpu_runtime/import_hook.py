@@ -66,14 +66,6 @@ class _Finder:
                 return spec
         return None
 
-    def active(self) -> bool:
-        """Whether the module was not executed yet."""
-        return self in sys.meta_path
-
-    def retire(self) -> None:
-        """Leave the import system as it was without this finder."""
-        sys.meta_path.remove(self)
-
 
 class _Loader:
     """Stands before a module's own loader until the module is executed."""
@@ -91,14 +83,14 @@ class _Loader:
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader
         # A spec may be asked for twice, and is executed by whoever likes.
-        if not self._finder.active():
+        if self._finder not in sys.meta_path:
             self._loader.exec_module(module)
             return
         isolated(self._finder.before)
         self._loader.exec_module(module)
         isolated(self._finder.after)
-        if self._finder.active():
-            self._finder.retire()
+        if self._finder in sys.meta_path:
+            sys.meta_path.remove(self._finder)
 
 
 def isolated(call: Callable[[], None]) -> None:

@@ -33,7 +33,6 @@ def _patcher_class() -> Any:
         """
 
         def current_loaded_device(self) -> "torch.device":
-            """Where the weights are."""
             return device_of(self.model, self.offload_device)
 
         def loaded_size(self) -> int:
@@ -80,9 +79,7 @@ def device_of(module: "nn.Module", otherwise: "torch.device") -> "torch.device":
 
 
 def managed(
-    module: "nn.Module",
-    load_device: "torch.device",
-    offload_device: "torch.device | None" = None,
+    module: "nn.Module", load_device: "torch.device", offload_device: "torch.device | None" = None
 ) -> "ModelPatcher":
     """A patcher (of the host's ModelPatcher) for `module`, which is on the CPU now.
 

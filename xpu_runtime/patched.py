@@ -20,7 +20,7 @@ from .import_hook import isolated
 from .log import LOGGER
 from .priority import SETTING, forced
 from .replacement import TargetError, make_replacement
-from .seam import Installation, Seam, SeamError, why_not_needed
+from .seam import Installation, Seam, why_not_needed
 from .seams.devices import is_xpu
 from .settings import names, read
 
@@ -139,10 +139,5 @@ def _bind_early(seam: Seam, original: Any) -> None:
 def _say_unfit(seam: Seam, error: TargetError) -> None:
     text = f"{seam.name} does not fit this ComfyUI: {error}. Without it: {seam.reason}."
     if seam.name in names("COMFYUI_IPEX_REQUIRE", os.environ):
-        required = SeamError(f"{text} It is required by your settings.")
-
-        def refuse() -> None:
-            raise required
-
-        runtime.or_exit(refuse)
+        raise SystemExit(f"comfyui-ipex: {text} It is required by your settings.") from error
     LOGGER.warning("comfyui-ipex: %s", text)

@@ -39,8 +39,6 @@ class TargetError(Exception):
 
 @dataclass(frozen=True)
 class HostAttribute:
-    """One attribute of a module or a class."""
-
     name: str
     """As a seam writes it: "module:attribute", "module:Class.attribute" or
     "module:TABLE[Key].attribute" for a class that a dict of the module holds."""
@@ -103,7 +101,6 @@ class HostAttribute:
 
 
 def is_loaded(target: str) -> bool:
-    """Whether the module that `target` names was imported already."""
     return target.partition(":")[0] in sys.modules
 
 

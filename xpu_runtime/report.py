@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from . import host
+from .devices import GIB
 from .readable import Unreadable, readable
 from .report_devices import (
     Capabilities,
@@ -161,8 +162,6 @@ def without_paths(text: str) -> str:
     return text
 
 
-_GIB = 1 << 30
-
 NOTHING_CHANGED = "Nothing in ComfyUI is changed: torch offers no Intel GPU here."
 
 
@@ -234,7 +233,9 @@ def _computes(can: Capabilities) -> str:
         "fp8 storage": can.fp8_storage,
         "integrated": can.integrated,
     }
-    told = [f"{name} {_yes(value)}" for name, value in parts.items() if value is not None]
+    told = [
+        f"{name} {'yes' if value else 'no'}" for name, value in parts.items() if value is not None
+    ]
     return ", ".join([*told, can.units] if can.units else told)
 
 
@@ -302,11 +303,7 @@ def _shown(value: Any) -> str:
 
 
 def _size(size: int) -> str:
-    return f"{size / _GIB:.2f} GiB"
-
-
-def _yes(value: bool) -> str:
-    return "yes" if value else "no"
+    return f"{size / GIB:.2f} GiB"
 
 
 def _json_value(value: Any) -> Any:

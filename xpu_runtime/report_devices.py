@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PrimaryDevice:
-    """What the host runs on."""
-
     chosen: str
     """The choice of this extension: a device name, or "xpu" for the current card."""
     because: str
@@ -61,8 +59,6 @@ class Allocation:
 
 @dataclass(frozen=True)
 class Memory:
-    """A device's memory at one moment."""
-
     reading: Reading
     free: FreeMemory
     driver_silent: str | None
@@ -73,8 +69,6 @@ class Memory:
 
 @dataclass(frozen=True)
 class DeviceReport:
-    """One device."""
-
     name: str
     stable_name: str
     label: str
@@ -85,7 +79,6 @@ class DeviceReport:
 
 
 def primary_device(chosen: Primary, arguments: host.HostArguments) -> PrimaryDevice:
-    """What the host runs on, and why."""
     name = chosen.kind if chosen.index is None else f"{chosen.kind}:{chosen.index}"
     answered = readable(lambda: str(host.primary_device()))
     return PrimaryDevice(name, because(chosen, arguments), answered)

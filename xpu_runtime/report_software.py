@@ -1,6 +1,5 @@
 """What runs here: versions, drivers, settings. Every part is read by itself."""
 
-import os
 import platform
 import re
 import sys
@@ -10,12 +9,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from . import VERSION, host
+from . import VERSION, host, ipex
+from .hardware import may_open
 from .readable import Unreadable, readable
 from .settings import SETTINGS
-
-IPEX_DISTRIBUTION = "intel-extension-for-pytorch"
-IPEX_MODULE = "intel_extension_for_pytorch"
 
 A_PATH = "(a path)"
 """Stands for a value that would tell where somebody's files are."""
@@ -54,8 +51,6 @@ _LIBRARY = re.compile(r"/(lib(?:ze_|ur_|sycl|igc|igdfcl)[^/\n]*\.so[^/\s]*)$", r
 
 @dataclass(frozen=True)
 class Software:
-    """Versions and drivers."""
-
     extension: str
     comfyui: str | Unreadable
     python: str
@@ -72,7 +67,6 @@ class Software:
 
 
 def software() -> Software:
-    """Read it all."""
     return Software(
         extension=VERSION,
         comfyui=readable(host.version),
@@ -116,23 +110,20 @@ def built_for(versions: Any) -> str:
     return " and ".join(parts) or "the CPU alone"
 
 
-def ipex_state(ipex: str, torch: str, modules: Mapping[str, Any]) -> str:
-    """Where an installed IPEX of version `ipex` stands beside a `torch` of that version.
+def ipex_state(version: str, torch: str, modules: Mapping[str, Any]) -> str:
+    """Where an installed IPEX of `version` stands beside a `torch` of that version.
 
     IPEX is made for one minor version of torch, and ends the process beside another.
     """
-    for_torch, this_torch = (".".join(text.split(".")[:2]) for text in (ipex, torch))
+    for_torch, this_torch = (".".join(text.split(".")[:2]) for text in (version, torch))
     fits = "fits this torch" if for_torch == this_torch else f"made for torch {for_torch}"
-    if IPEX_MODULE not in modules:
-        return f"{ipex}, {fits}, not imported"
-    return f"{ipex}, {fits}, {'blocked' if modules[IPEX_MODULE] is None else 'imported'}"
+    if ipex.PACKAGE not in modules:
+        return f"{version}, {fits}, not imported"
+    return f"{version}, {fits}, {'blocked' if modules[ipex.PACKAGE] is None else 'imported'}"
 
 
-def render_nodes(
-    root: Path = Path("/"), usable: Callable[[Path], bool] | None = None
-) -> tuple[str, ...]:
+def render_nodes(root: Path = Path("/"), may: Callable[[Path], bool] = may_open) -> tuple[str, ...]:
     """The render nodes below `root` with their kernel drivers, and whether they may be used."""
-    may = usable or (lambda path: os.access(path, os.R_OK | os.W_OK))
     found = []
     for node in sorted(root.glob("sys/class/drm/renderD*")):
         driver = (node / "device" / "driver").resolve().name
@@ -180,13 +171,7 @@ def _torch() -> str:
 
 
 def _ipex() -> str:
-    # Costs more than all of our own modules, which are loaded before the host's.
-    from importlib.metadata import PackageNotFoundError, version
-
     import torch
 
-    try:
-        installed = version(IPEX_DISTRIBUTION)
-    except PackageNotFoundError:
-        return "not installed"
-    return ipex_state(installed, torch.__version__, sys.modules)
+    installed = ipex.installed_version()
+    return ipex_state(installed, torch.__version__, sys.modules) if installed else "not installed"

@@ -33,7 +33,7 @@ class Seam:
     """Makes a new function around the original that it is given. Must change nothing else."""
     reason: str
     """What fails without it, in a user's words."""
-    not_needed: Callable[[], str | None]
+    not_needed: Callable[[], str | None] = lambda: None
     """Why this system does without the seam, or None if it needs it."""
     also: tuple[str, ...] = ()
     """Places "module:attribute" in host modules that may hold a copy of the original; "comfy.*"
@@ -54,8 +54,6 @@ class SeamState(Enum):
 
 @dataclass(frozen=True)
 class SeamStatus:
-    """One row of the report."""
-
     seam: str
     target: str
     state: SeamState

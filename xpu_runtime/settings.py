@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Setting:
-    """One environment variable."""
-
     name: str
     values: str
     """What may stand in it, for the documentation."""

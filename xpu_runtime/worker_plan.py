@@ -18,8 +18,6 @@ _ROW = re.compile(
 
 @dataclass(frozen=True)
 class WorkerPlan:
-    """One worker that the user asks for."""
-
     name: str
     """What stands behind the "@" of its devices."""
     kind: str

@@ -44,7 +44,6 @@ class AttentionShape:
 
     @property
     def scores(self) -> int:
-        """How many scores there are."""
         return self.batch * self.heads * self.queries * (self.keys or self.queries)
 
     def tensors(self, settings: CaseSettings) -> list[torch.Tensor]:
@@ -69,36 +68,32 @@ SMALL = AttentionShape("a small call", 1, 8, 16, 40, quick=True)
 
 
 def cases() -> list[Case]:
+    kinds = (
+        ("plain", "torch's scaled dot product attention", _plain, SHAPES),
+        (
+            "bounded fast path",
+            "bounded attention that needs no parts, against the plain call",
+            _fast_path,
+            (SMALL, *SHAPES),
+        ),
+        (
+            "bounded 4 parts",
+            "bounded attention that is granted a quarter of the scores, against the plain call",
+            _in_parts,
+            SHAPES[:4],
+        ),
+    )
     made = [
         Case(
-            f"plain {shape.name}",
-            "torch's scaled dot product attention",
-            functools.partial(_plain, shape),
+            f"{kind} {shape.name}",
+            measures,
+            functools.partial(make, shape),
             quick=shape.quick,
             gpu_only=shape.scores > 1 << 26,
         )
-        for shape in SHAPES
+        for kind, measures, make, shapes in kinds
+        for shape in shapes
     ]
-    for shape in (SMALL, *SHAPES):
-        made.append(
-            Case(
-                f"bounded fast path {shape.name}",
-                "bounded attention that needs no parts, against the plain call",
-                functools.partial(_fast_path, shape),
-                quick=shape.quick,
-                gpu_only=shape.scores > 1 << 26,
-            )
-        )
-    for shape in SHAPES[:4]:
-        made.append(
-            Case(
-                f"bounded 4 parts {shape.name}",
-                "bounded attention that is granted a quarter of the scores, against the plain call",
-                functools.partial(_in_parts, shape),
-                quick=shape.quick,
-                gpu_only=shape.scores > 1 << 26,
-            )
-        )
     made.append(
         Case(
             "not an XPU's a small call",

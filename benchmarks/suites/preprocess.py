@@ -97,7 +97,6 @@ def network(source: str) -> Any:
 
 
 def write(case: Detector, folder: Path) -> None:
-    """The detector's checkpoints."""
     for name, source in case.files.items():
         torch.manual_seed(7)
         state = network(source).state_dict()
@@ -173,7 +172,6 @@ class _Ready:
     images: torch.Tensor
 
     def find(self, file: WeightFile) -> Path:
-        """Where a weight file is."""
         return Path(self.folder.name, Path(file.name).name)
 
 

@@ -19,10 +19,7 @@ CPU_BATCHES = 2
 """Of the sweep, with small models: where memory ends, a CPU's process is killed."""
 
 _TEXT = "a photograph of an old lighthouse on a cliff in a storm, waves, dramatic light"
-
 _FORMATS = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
-
-Make = Callable[[CaseSettings], Trial]
 
 
 def cases() -> list[Case]:

@@ -77,8 +77,6 @@ _VAE: dict[str, Any] = {
 
 @dataclass(frozen=True, eq=False)
 class Family:
-    """A kind of model."""
-
     name: str
     unet: Mapping[str, Any]
     texts: Mapping[str, str]
@@ -112,8 +110,6 @@ FAMILIES = (
 
 @dataclass(frozen=True)
 class LoadedFamily:
-    """What the host's loader made."""
-
     family: Family
     model: ModelPatcher
     clip: CLIP

@@ -28,7 +28,6 @@ from .startup_servers import (
 )
 
 LOADING = REPOSITORY / "tests" / "host" / "probes" / "load_extension.py"
-
 QUICK_FAMILY, FAMILY = "tiny", "SD 1.5"
 
 
@@ -113,9 +112,5 @@ def _prompt(kind: Kind, family: str, settings: CaseSettings) -> Trial:
     forget(row.name)
     return Trial(
         *_sides(kind, lambda which: answer_seconds(which, settings, row)),
-        facts=lambda: {
-            "steps": row.steps,
-            "side": row.side,
-            **processor_facts(row.name, kind),
-        },
+        facts=lambda: {"steps": row.steps, "side": row.side, **processor_facts(row.name, kind)},
     )

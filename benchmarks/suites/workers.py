@@ -32,9 +32,7 @@ SIZES = (0, 1, 8, 64, 256)
 """MiB that go there and come back."""
 
 QUICK = (0, 8)
-
 _GROWTH_CALLS = 200
-
 PICTURES = 6
 
 SIDE = 128

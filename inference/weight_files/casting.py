@@ -31,7 +31,6 @@ class _Casting:
 
     def after(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
         """The output in the dtype that was given."""
-        del module, inputs
         return _cast(output, self._given)
 
 

@@ -21,8 +21,8 @@ in
       default = null;
       example = "/opt/xpu/bin/python";
       description = ''
-        An interpreter of your own in place of the bundle's. It must have the same version of Python
-        and of Ray, and ComfyUI's requirements.
+        An interpreter of your own in place of the bundle's. It must have the same version of
+        Python, and ComfyUI's requirements.
       '';
     };
   };

@@ -2,7 +2,6 @@
 {
   lib,
   addDriverRunpath,
-  bash,
   callPackage,
   comfyui-ipex-extension,
   comfyui-src,
@@ -67,7 +66,6 @@ let
     backend:
     import ../python/requirements.nix {
       withAudio = backend != "xpu";
-      withWorkers = workers != { };
       withIpex = withIpex && backend == "xpu";
     };
 
@@ -88,9 +86,6 @@ let
     cuda = "cu";
     xpu = "xpu";
   };
-
-  # Ray starts a worker's process with bash, which services of NixOS do not have in their PATH.
-  programs = extraPackages ++ lib.optional (workers != { }) bash;
 
   modelFarm = linkFarm "comfyui-models" (
     map (model: {
@@ -172,7 +167,7 @@ stdenvNoCC.mkDerivation {
       makeWrapper ${python313}/bin/python3 $out/bin/$name \
         --prefix LD_LIBRARY_PATH : ${addDriverRunpath.driverLink}/lib \
         ${
-          lib.optionalString (programs != [ ]) "--prefix PATH : ${lib.makeBinPath programs}"
+          lib.optionalString (extraPackages != [ ]) "--prefix PATH : ${lib.makeBinPath extraPackages}"
         } \
         --add-flags "-B $out/share/comfyui-ipex/start.py" \
         --add-flags "$out/share/comfyui-ipex/bundle.json" \

@@ -13,7 +13,6 @@ let
     lib.mapAttrs (final.callPackage ./wheel.nix { }) sources.hostWheels
     // {
       controlnet-aux = final.callPackage ./controlnet-aux.nix { pin = sources.controlnet-aux; };
-      ray = final.callPackage ./ray.nix { pin = sources.ray; };
     };
 
   torch = {

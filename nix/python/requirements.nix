@@ -5,8 +5,6 @@
   # missing, and ComfyUI starts.
   withAudio,
   withIpex,
-  # Ray, which a ComfyUI and its workers talk over.
-  withWorkers,
 }:
 [
   # ComfyUI
@@ -44,4 +42,3 @@
 ]
 ++ (if withAudio then [ "torchaudio" ] else [ ])
 ++ (if withIpex then [ "intel-extension-for-pytorch" ] else [ ])
-++ (if withWorkers then [ "ray" ] else [ ])

@@ -54,10 +54,7 @@ def files(base: Path, folders: Sequence[str]) -> list[Path]:
 def save(base: Path, folders: Sequence[str], archive: Path) -> int:
     """Write the archive; returns how many files it holds."""
     saved = files(base, folders)
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        tarfile.open(archive, "w:gz") as tar,
-    ):
+    with tempfile.TemporaryDirectory() as scratch, tarfile.open(archive, "w:gz") as tar:
         for path in saved:
             source = copy_database(path, Path(scratch)) if is_database(path) else path
             tar.add(source, arcname=path.relative_to(base).as_posix(), recursive=False)

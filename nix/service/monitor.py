@@ -27,8 +27,6 @@ DEVICE_METRICS = {
 
 @dataclass(frozen=True)
 class ServiceState:
-    """What a server told."""
-
     devices: Sequence[Mapping[str, Any]]
     queued: int
     """Prompts that wait or run."""

@@ -22,20 +22,11 @@ from ...xpu_runtime.devices import AUTO, CPU, Device
 from ...xpu_runtime.hardware import Hardware, detect
 from ...xpu_runtime.host import HostArguments
 from ...xpu_runtime.no_gpu import Situation, hides_nvidia, why
-from ...xpu_runtime.priority import (
-    SETTING,
-    DeviceConflictError,
-    Forced,
-    forced,
-    kind_of,
-    primary,
-)
+from ...xpu_runtime.priority import SETTING, DeviceConflictError, Forced, forced, kind_of, primary
 from ...xpu_runtime.settings import read
 
 FORCE = "--force-intel-xpu"
-
 LIBCUDA = "libcuda.so.1"
-
 WSL_LIBRARIES = "usr/lib/wsl/lib"
 
 # A built bundle is not changed but built again.
@@ -76,8 +67,6 @@ class Bundle:
 
 @dataclass(frozen=True)
 class BundleStart:
-    """How a bundle starts."""
-
     backend: str
     device: str
     """What is wanted: a device name; "xpu" is whichever comes first."""
@@ -85,7 +74,6 @@ class BundleStart:
 
 
 def read_bundle(path: Path) -> Bundle:
-    """The bundle that a bundle.json describes."""
     stated = json.loads(path.read_text(encoding="utf-8"))
     backends = {kind: Backend(**backend) for kind, backend in stated["backends"].items()}
     workers = tuple(

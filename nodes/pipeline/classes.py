@@ -48,8 +48,6 @@ def _widgets() -> dict[str, Any]:
 
 
 class IpexPipeline:
-    """KSampler, VAE Decode and an upscaler in one node, so that they can work at the same time."""
-
     CATEGORY = "IPEX"
     FUNCTION = "sample_and_finish"
     DESCRIPTION = (

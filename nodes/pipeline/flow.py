@@ -36,8 +36,6 @@ FinishingStep = Callable[[Tensor], Outcome]
 
 @dataclass(frozen=True)
 class Finishing:
-    """The steps after sampling."""
-
     steps: tuple[FinishingStep, ...]
     overlaps: bool
     """Whether one of them goes on while the next part is sampled."""
@@ -55,9 +53,7 @@ def plan_finishing(
 
 
 def plan_steps(
-    sampler: Location,
-    decoding: tuple[Location, Handle],
-    enlarging: tuple[Location, Handle] | None,
+    sampler: Location, decoding: tuple[Location, Handle], enlarging: tuple[Location, Handle] | None
 ) -> Finishing:
     """The steps of what is held at these locations: a VAE, and perhaps an upscale model."""
     decoder, vae = decoding
@@ -94,8 +90,6 @@ def decode_and_enlarge(vae: "VAE", upscale_model: "Descriptor", latents: Tensor)
 
 
 class PartUnderWay:
-    """A sampled part on its way through the steps."""
-
     def __init__(self, part: BatchPart, steps: Sequence[FinishingStep], latents: Tensor) -> None:
         """Begins the first step."""
         self.part = part
@@ -117,14 +111,11 @@ class PartUnderWay:
         return pictures
 
     def abandon(self) -> None:
-        """Nobody wants the pictures any more."""
         self._outcome.abandon()
 
 
 @dataclass
 class PhaseSeconds:
-    """Where the time went."""
-
     sampling: float = 0.0
     waiting: float = 0.0
     """For another process, with nothing else to do, or in this one's own share of finishing."""
@@ -158,7 +149,6 @@ class Unfinished:
         self.forget()
 
     def forget(self) -> None:
-        """Nothing is left to be taken up."""
         self._done = FinishedParts()
         self._inputs: tuple[tuple[Callable[[], object], ...], object] = ((), None)
 
@@ -181,8 +171,6 @@ def _refer(value: object) -> Callable[[], object]:
 
 
 class BatchFlow:
-    """A batch on its way from sampling to pictures."""
-
     def __init__(
         self,
         parts: Sequence[BatchPart],

@@ -75,10 +75,7 @@ def _size() -> Inputs:
         "step": 64,
         "tooltip": "Pixels of the short side; the long one follows. 0: the picture's own size.",
     }
-    match = {
-        "default": False,
-        "tooltip": "Brings the result back to the picture's size.",
-    }
+    match = {"default": False, "tooltip": "Brings the result back to the picture's size."}
     return {"resolution": ("INT", resolution), "match_input_size": ("BOOLEAN", match)}
 
 
@@ -105,8 +102,6 @@ def _choice() -> Inputs:
 
 
 class _Node(TakesDevice):
-    """What every node with a device shares."""
-
     CATEGORY = CATEGORY
 
     @classmethod
@@ -116,7 +111,6 @@ class _Node(TakesDevice):
 
 
 def prepared(method: Method, device: str, request: str, download: bool) -> "Preprocessor":
-    """`method` on the device that a widget names."""
     from .preprocessor import Preprocessor
 
     chosen = placement.choose(device, f"the preprocessor {method.title}", host.primary_device)
@@ -181,8 +175,6 @@ def node_of(name: str) -> type[_MethodNode]:
 
 
 class IpexLoadPreprocessor(_Node):
-    """A method on a device, with its network."""
-
     FUNCTION = "load"
     DESCRIPTION = (
         "Loads a preprocessor for a device of your choice. Its network moves there when it is "
@@ -206,8 +198,6 @@ class IpexLoadPreprocessor(_Node):
 
 
 class IpexApplyPreprocessor:
-    """Pictures through a preprocessor that was loaded."""
-
     CATEGORY = CATEGORY
     FUNCTION = "apply"
     DESCRIPTION = (
@@ -221,10 +211,7 @@ class IpexApplyPreprocessor:
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Inputs]:  # noqa: N802 (the host's name)
         socket = ("PREPROCESSOR", {"tooltip": "From Load Preprocessor (IPEX)."})
-        return {
-            "required": {"preprocessor": socket} | _image() | _size(),
-            "optional": _mask(),
-        }
+        return {"required": {"preprocessor": socket} | _image() | _size(), "optional": _mask()}
 
     def apply(
         self,
@@ -254,8 +241,6 @@ def _applied(
 
 
 class IpexAIOPreprocessor(_Node):
-    """Any preprocessor in one node."""
-
     FUNCTION = "preprocess"
     DESCRIPTION = "Any preprocessor in one node, with the defaults of what can be set."
     RETURN_TYPES = ("IMAGE",)

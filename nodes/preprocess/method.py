@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Option:
-    """A setting of a preprocessor, and its widget."""
-
     name: str
     default: bool | int | float | str
     tooltip: str
@@ -51,8 +49,6 @@ Paths = Mapping[str, Path]
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """The weights that a preprocessor computes with."""
-
     files: tuple[WeightFile, ...]
     load: "Callable[[Paths], nn.Module]"
     """The network on the CPU, fp32, in eval mode. Raises `weights.WeightFileError` where a file
@@ -67,7 +63,6 @@ class NetworkSpec:
     """The same on the CPU."""
 
     def layout(self, device: "torch.device") -> "torch.memory_format":
-        """Of its weights and its pictures on this device."""
         import torch
 
         on_cpu = device.type == devices.CPU
@@ -77,8 +72,6 @@ class NetworkSpec:
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures that go through together."""
-
     images: "Tensor"
     """fp32 [N, 3, H, W], 0 to 1, on the device, at the resolution that was asked for; both sides
     are multiples of `Method.multiple_of` (padded at the right and at the bottom)."""
@@ -93,8 +86,6 @@ class Batch:
 
 @dataclass(frozen=True)
 class Hint:
-    """What a preprocessor makes of a batch."""
-
     pictures: "Tensor"
     """fp32 [N, 1 or 3, H, W], 0 to 1, on any device; the size is the batch's."""
     poses: tuple[dict[str, Any], ...] = ()

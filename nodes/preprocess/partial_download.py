@@ -45,7 +45,6 @@ class PartialDownload:
 
     @property
     def length(self) -> int:
-        """Bytes that are there."""
         return self.path.stat().st_size if self.path.exists() else 0
 
     def etag(self) -> str | None:

@@ -22,8 +22,6 @@ class WrongHintError(RuntimeError):
 
 @dataclass(frozen=True)
 class HintCall:
-    """What is called, with which options, for pictures of which size."""
-
     method: Method
     module: nn.Module | None
     """The network, on `device`; None for methods without weights."""
@@ -90,8 +88,6 @@ def scale_pose(pose: Mapping[str, Any], sizes: Geometry) -> dict[str, Any]:
 
 
 class PictureTask(FrameTask):
-    """A batch of pictures through a method."""
-
     title = "Preprocessing"
 
     def __init__(
@@ -136,7 +132,6 @@ class PictureTask(FrameTask):
         return hint.pictures.movedim(1, -1)
 
     def too_large(self) -> str:
-        """With the method and the size of one picture."""
         height, width = self.call.sizes.padded
         return (
             f"{self.call.method.title} ran out of memory on {self.device} with one picture of "

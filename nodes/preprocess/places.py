@@ -97,7 +97,6 @@ def _a1111() -> Iterator[Path]:
 
 
 def hub_cache() -> Path:
-    """The Hugging Face cache."""
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE)

@@ -81,8 +81,6 @@ class Preprocessor:
 
 @dataclass(frozen=True)
 class HintSize:
-    """What the user asks of the sizes."""
-
     resolution: int = 0
     """Of the short side, in pixels; 0 is the picture's own."""
     match_input: bool = False
@@ -91,8 +89,6 @@ class HintSize:
 
 @dataclass(frozen=True)
 class Hints:
-    """What a preprocessor makes of pictures."""
-
     pictures: Tensor
     """fp32 [B, H, W, 3] on the CPU, 0 to 1."""
     poses: list[dict[str, Any]] = field(default_factory=list)
@@ -111,7 +107,7 @@ def hold_network(preprocessor: Preprocessor) -> Preprocessor:
     """
     location = preprocessor.location
     handle = location.hold(open_network, preprocessor.spec)
-    location.call(_use, handle)  # a worker makes what it holds before it is first used
+    location.call(_use, handle)
     return replace(preprocessor, network=handle)
 
 
@@ -121,7 +117,7 @@ def open_network(spec: PreprocessorSpec) -> Network | None:
 
 
 def _use(network: Network | None) -> None:
-    del network
+    """A worker makes what it holds before it is first used."""
 
 
 def network_of(spec: PreprocessorSpec, options: Options) -> Network | None:
@@ -183,7 +179,6 @@ def recorded_outputs(module: nn.Module) -> Iterator[list[Tensor]]:
     outputs: list[Tensor] = []
 
     def record(part: nn.Module, inputs: Any, output: Any) -> None:
-        del part, inputs
         outputs.extend(_floats_in(output))
 
     hooks = [part.register_forward_hook(record) for part in called_parts(module)]

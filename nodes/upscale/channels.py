@@ -83,5 +83,4 @@ def passes(picture: int, inputs: int, outputs: int) -> tuple[Pass, ...]:
 
 
 def result_channels(all_passes: tuple[Pass, ...]) -> int:
-    """The number of channels of the result."""
     return sum(len(one.targets) for one in all_passes)

@@ -29,8 +29,6 @@ def _whole_number(most: int, tooltip: str, least: int = 0) -> tuple[str, dict[st
 
 
 class IpexUpscaleModelLoader(TakesDevice):
-    """A file of the host's folder as an UPSCALE_MODEL."""
-
     CATEGORY = "IPEX/upscale"
     FUNCTION = "load"
     DESCRIPTION = (
@@ -78,8 +76,6 @@ class IpexUpscaleModelLoader(TakesDevice):
 
 
 class IpexUpscaleImage:
-    """Pictures, enlarged or restored by a model."""
-
     CATEGORY = "IPEX/upscale"
     FUNCTION = "upscale"
     DESCRIPTION = (
@@ -146,8 +142,6 @@ class IpexUpscaleImage:
 
 
 class IpexInpaintWithModel:
-    """Pictures whose masked parts a model fills in."""
-
     CATEGORY = "IPEX/upscale"
     FUNCTION = "inpaint"
     DESCRIPTION = (
@@ -181,8 +175,6 @@ class IpexInpaintWithModel:
 
 
 class IpexUpscaleModelInfo:
-    """What a model is, what it takes and how it computes."""
-
     CATEGORY = "IPEX/upscale"
     FUNCTION = "describe"
     DESCRIPTION = (
@@ -199,7 +191,6 @@ class IpexUpscaleModelInfo:
         return {"required": {"upscale_model": _UPSCALE_MODEL}}
 
     def describe(self, upscale_model: "Descriptor") -> dict[str, Any]:
-        """The text, for other nodes and for the node itself."""
         from . import model, placing
 
         location, handle = placing.locate(upscale_model)
@@ -208,8 +199,6 @@ class IpexUpscaleModelInfo:
 
 
 class IpexSelectDeviceUpscaler(SelectsDevice):
-    """An UPSCALE_MODEL, placed on a chosen device."""
-
     DESCRIPTION = (
         "Runs an upscale model of any loader on a device of your choice. The input model is not "
         "changed: the placed one has weights of its own."
@@ -221,7 +210,6 @@ class IpexSelectDeviceUpscaler(SelectsDevice):
     def select(
         self, upscale_model: "Descriptor", device: str, offload_device: str = devices.AUTO
     ) -> dict[str, Any]:
-        """A descriptor of the same model whose network loads on `device`."""
         from . import placing
 
         name = "the upscale model"

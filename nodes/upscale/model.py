@@ -82,7 +82,6 @@ def manage(
 
 
 def adopt(descriptor: "Descriptor", network: Network) -> None:
-    """Make `network` the network of `descriptor`."""
     _NETWORKS[descriptor] = network
     # The name under which newer hosts look for it.
     descriptor.patcher = network.patcher
@@ -115,7 +114,6 @@ def with_module(descriptor: "Descriptor", module: nn.Module) -> "Descriptor":
 
 
 def needs_of(descriptor: "Descriptor") -> Needs:
-    """What the model asks of its input's size."""
     asked = descriptor.size_requirements
     return Needs(asked.minimum, asked.multiple_of, asked.square)
 
@@ -129,7 +127,6 @@ def test_inputs(
 
 
 def takes_mask(descriptor: "Descriptor") -> bool:
-    """Whether the model fills what a mask marks."""
     return descriptor.purpose == INPAINTING
 
 

@@ -36,8 +36,6 @@ _SAMPLE_SIDE = 128
 
 @dataclass(frozen=True)
 class TilePlan:
-    """How a run goes."""
-
     canvas: Canvas
     tiles: tuple[Tile, ...]
     """Of each frame."""

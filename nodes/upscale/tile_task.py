@@ -56,8 +56,6 @@ class TilePiece:
 
 
 class TileTask:
-    """A batch of frames through a network, by a plan."""
-
     title = "Upscaling"
     measure = None
 
@@ -123,7 +121,6 @@ class TileTask:
         return (pixels.to(torch.float32),)
 
     def compute(self, pieces: list[TilePiece], inputs: tuple[Tensor, ...]) -> Tensor:
-        """The enlarged windows."""
         return compute_tiles(self.network, pieces[0].way, *inputs)
 
     def placing(self, piece: TilePiece) -> Placing:
@@ -142,7 +139,6 @@ class TileTask:
         return Placing(region, (core.top - window.top) * scale, (core.left - window.left) * scale)
 
     def too_large(self) -> str:
-        """For a tile that cannot be cut."""
         return (
             f"Upscaling ran out of memory on {self.device} with a tile that cannot be made "
             "smaller. Close other programs that use this device, or choose another device in Load "
@@ -190,7 +186,6 @@ class ResizingSink:
         """Numbers of each frame that are not written yet."""
 
     def reserve(self, region: Region) -> None:
-        """The frames' own memory."""
         for frame in range(region.first, region.end):
             self._sink(frame).reserve(replace(region, first=0, end=1))
 

@@ -58,8 +58,6 @@ class Needs:
 
 @dataclass(frozen=True)
 class Canvas:
-    """A picture and what the model asks of it."""
-
     height: int
     width: int
     needs: Needs = Needs()
@@ -70,7 +68,6 @@ class Canvas:
         return self.needs.padded(self.height, self.width)
 
     def whole(self) -> tuple[Tile, ...]:
-        """The picture as one tile."""
         return self.tiles(max(self.padded), 0)
 
     def tiles(self, window: int, halo: int, across: int | None = None) -> tuple[Tile, ...]:

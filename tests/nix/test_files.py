@@ -106,16 +106,15 @@ def hashes(value: object) -> list[str]:
 
 def test_every_pin_has_a_hash_of_its_own() -> None:
     found = hashes(SOURCES)
-    assert len(found) == len(set(found)) == 30
+    assert len(found) == len(set(found)) == 29
     for text in found:
         assert_is_sri(text)
 
 
 def test_a_wheels_name_says_its_version() -> None:
-    for group in (SOURCES["hostWheels"], SOURCES["intelRuntime"], {"ray": SOURCES["ray"]}):
+    for group in (SOURCES["hostWheels"], SOURCES["intelRuntime"]):
         for name, pin in group.items():
             assert pin["wheel"].startswith(f"{name.replace('-', '_')}-{pin['version']}-")
-    assert SOURCES["ray"]["wheel"].split("-")[2] == f"cp{SOURCES['xpu']['python'].replace('.', '')}"
     for name in ("torch", "torchvision", "triton", "ipex"):
         pin = SOURCES["xpu"][name]
         assert f"-{pin['version']}" in pin["url"]

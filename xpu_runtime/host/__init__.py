@@ -3,184 +3,86 @@
 Every other module imports, and is tested, without a ComfyUI tree.
 """
 
-from .command_line import (
-    HostArguments,
-    arguments,
-    changed_arguments,
-    forces_fp32,
-    forces_non_blocking,
-    imports_ipex,
-    run_on_cpu,
-    switch_off_ipex_optimize,
-    version,
-)
-from .devices import (
-    casts_from,
-    computes_in_16_bits,
-    device_stats,
-    empty_caches,
-    free_memory,
-    has,
-    manual_cast_dtype,
-    names_used_by,
-    offload_device,
-    primary_device,
-    runs_on_gpu,
-    stores_fp8,
-    supports_half,
-    text_encoder_device,
-    vae_device,
-    vae_dtype,
-    vae_offload_device,
-)
-from .interface import (
-    check_interrupted,
-    model_folders,
-    model_names,
-    model_path,
-    node_class,
-    pack_folders,
-    part_of_progress,
-    progress_bar,
-    server,
-)
-from .models import (
-    LoadedModel,
-    clone_for_device,
-    compute_where_loaded,
-    efficient_dot_product_attention,
-    evict,
-    forget_unloaded,
-    free_everything_on,
-    is_dynamic,
-    is_loaded,
-    is_tied_to_its_device,
-    is_whole,
-    load_whole,
-    loaded_devices,
-    loaded_models,
-    model_patcher_class,
-    note_dtypes,
-    plain_clone,
-    sub_quadratic_attention,
-    unload,
-)
-from .patches import covers
-from .processes import (
-    computing_arguments,
-    folder_table,
-    forget_interruption,
-    forget_unused_models,
-    intermediate_device,
-    interrupt,
-    interruption,
-    is_interruption,
-    load,
-    load_model_management,
-    take_arguments,
-    text_encoder,
-    tree,
-    use_model_folders,
-    watch_progress,
-    without_patches,
-)
-from .sampling import (
-    NoExampleError,
-    StepCall,
-    compute_dtype,
-    forces_channels_last,
-    on_changes,
-    part_of_latent,
-    run_example_step,
-    sampled,
-    sampler_names,
-    scheduler_names,
-    step_call,
-    wrap_steps,
-)
-
-__all__ = [
-    "HostArguments",
-    "LoadedModel",
-    "NoExampleError",
-    "StepCall",
-    "arguments",
-    "casts_from",
-    "changed_arguments",
-    "check_interrupted",
-    "clone_for_device",
-    "compute_dtype",
-    "compute_where_loaded",
-    "computes_in_16_bits",
-    "computing_arguments",
-    "covers",
-    "device_stats",
-    "efficient_dot_product_attention",
-    "empty_caches",
-    "evict",
-    "folder_table",
-    "forces_channels_last",
-    "forces_fp32",
-    "forces_non_blocking",
-    "forget_interruption",
-    "forget_unloaded",
-    "forget_unused_models",
-    "free_everything_on",
-    "free_memory",
-    "has",
-    "imports_ipex",
-    "intermediate_device",
-    "interrupt",
-    "interruption",
-    "is_dynamic",
-    "is_interruption",
-    "is_loaded",
-    "is_tied_to_its_device",
-    "is_whole",
-    "load",
-    "load_model_management",
-    "load_whole",
-    "loaded_devices",
-    "loaded_models",
-    "manual_cast_dtype",
-    "model_folders",
-    "model_names",
-    "model_patcher_class",
-    "model_path",
-    "names_used_by",
-    "node_class",
-    "note_dtypes",
-    "offload_device",
-    "on_changes",
-    "pack_folders",
-    "part_of_latent",
-    "part_of_progress",
-    "plain_clone",
-    "primary_device",
-    "progress_bar",
-    "run_example_step",
-    "run_on_cpu",
-    "runs_on_gpu",
-    "sampled",
-    "sampler_names",
-    "scheduler_names",
-    "server",
-    "step_call",
-    "stores_fp8",
-    "sub_quadratic_attention",
-    "supports_half",
-    "switch_off_ipex_optimize",
-    "take_arguments",
-    "text_encoder",
-    "text_encoder_device",
-    "tree",
-    "unload",
-    "use_model_folders",
-    "vae_device",
-    "vae_dtype",
-    "vae_offload_device",
-    "version",
-    "watch_progress",
-    "without_patches",
-    "wrap_steps",
-]
+from .command_line import HostArguments as HostArguments
+from .command_line import arguments as arguments
+from .command_line import changed_arguments as changed_arguments
+from .command_line import forces_fp32 as forces_fp32
+from .command_line import forces_non_blocking as forces_non_blocking
+from .command_line import imports_ipex as imports_ipex
+from .command_line import run_on_cpu as run_on_cpu
+from .command_line import switch_off_ipex_optimize as switch_off_ipex_optimize
+from .command_line import version as version
+from .devices import casts_from as casts_from
+from .devices import computes_in_16_bits as computes_in_16_bits
+from .devices import device_stats as device_stats
+from .devices import empty_caches as empty_caches
+from .devices import free_memory as free_memory
+from .devices import has as has
+from .devices import manual_cast_dtype as manual_cast_dtype
+from .devices import names_used_by as names_used_by
+from .devices import offload_device as offload_device
+from .devices import primary_device as primary_device
+from .devices import runs_on_gpu as runs_on_gpu
+from .devices import stores_fp8 as stores_fp8
+from .devices import supports_half as supports_half
+from .devices import text_encoder_device as text_encoder_device
+from .devices import vae_device as vae_device
+from .devices import vae_dtype as vae_dtype
+from .devices import vae_offload_device as vae_offload_device
+from .interface import check_interrupted as check_interrupted
+from .interface import model_folders as model_folders
+from .interface import model_names as model_names
+from .interface import model_path as model_path
+from .interface import node_class as node_class
+from .interface import pack_folders as pack_folders
+from .interface import part_of_progress as part_of_progress
+from .interface import progress_bar as progress_bar
+from .interface import server as server
+from .models import LoadedModel as LoadedModel
+from .models import clone_for_device as clone_for_device
+from .models import compute_where_loaded as compute_where_loaded
+from .models import efficient_dot_product_attention as efficient_dot_product_attention
+from .models import evict as evict
+from .models import forget_unloaded as forget_unloaded
+from .models import free_everything_on as free_everything_on
+from .models import is_dynamic as is_dynamic
+from .models import is_loaded as is_loaded
+from .models import is_tied_to_its_device as is_tied_to_its_device
+from .models import is_whole as is_whole
+from .models import load_whole as load_whole
+from .models import loaded_devices as loaded_devices
+from .models import loaded_models as loaded_models
+from .models import model_patcher_class as model_patcher_class
+from .models import note_dtypes as note_dtypes
+from .models import plain_clone as plain_clone
+from .models import sub_quadratic_attention as sub_quadratic_attention
+from .models import unload as unload
+from .patches import covers as covers
+from .processes import computing_arguments as computing_arguments
+from .processes import folder_table as folder_table
+from .processes import forget_interruption as forget_interruption
+from .processes import forget_unused_models as forget_unused_models
+from .processes import intermediate_device as intermediate_device
+from .processes import interrupt as interrupt
+from .processes import interruption as interruption
+from .processes import is_interruption as is_interruption
+from .processes import load as load
+from .processes import load_model_management as load_model_management
+from .processes import take_arguments as take_arguments
+from .processes import text_encoder as text_encoder
+from .processes import tree as tree
+from .processes import use_model_folders as use_model_folders
+from .processes import watch_progress as watch_progress
+from .processes import without_patches as without_patches
+from .sampling import NoExampleError as NoExampleError
+from .sampling import StepCall as StepCall
+from .sampling import compute_dtype as compute_dtype
+from .sampling import forces_channels_last as forces_channels_last
+from .sampling import on_changes as on_changes
+from .sampling import part_of_latent as part_of_latent
+from .sampling import run_example_step as run_example_step
+from .sampling import sampled as sampled
+from .sampling import sampler_names as sampler_names
+from .sampling import scheduler_names as scheduler_names
+from .sampling import step_call as step_call
+from .sampling import wrap_steps as wrap_steps

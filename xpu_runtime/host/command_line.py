@@ -52,7 +52,6 @@ def switch_off_ipex_optimize() -> bool:
 
 
 def forces_fp32() -> bool:
-    """Whether the user asked for fp32 everywhere."""
     import comfy.model_management
 
     return bool(comfy.model_management.FORCE_FP32)

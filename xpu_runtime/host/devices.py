@@ -72,14 +72,12 @@ def offload_device() -> "torch.device":
 
 
 def text_encoder_device() -> "torch.device":
-    """Where the host itself would run a text encoder."""
     import comfy.model_management
 
     return comfy.model_management.text_encoder_device()
 
 
 def vae_device() -> "torch.device":
-    """Where the host itself would run a VAE."""
     import comfy.model_management
 
     return comfy.model_management.vae_device()

@@ -173,7 +173,6 @@ def evict(device: "torch.device", memory_required: float, keep: Any = None) -> N
 
 
 def free_everything_on(device: "torch.device") -> None:
-    """Unload every model from `device`."""
     evict(device, 1e30)
 
 

@@ -150,11 +150,7 @@ def part_of_latent(latent: Mapping[str, Any], first: int, count: int) -> dict[st
 
 
 def sampled(
-    model: Any,
-    positive: Any,
-    negative: Any,
-    latent: Mapping[str, Any],
-    settings: Mapping[str, Any],
+    model: Any, positive: Any, negative: Any, latent: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The LATENT that the host's KSampler makes of this one.
 

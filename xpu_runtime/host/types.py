@@ -101,16 +101,6 @@ class DiffusionModel(Protocol):
     ) -> "torch.Tensor": ...
 
 
-class StepExecutor(Protocol):
-    """What a wrapper around a model's call gets: the call, with the wrappers further in."""
-
-    class_obj: DiffusionModel
-    wrappers: Sequence[Callable[..., Any]]
-    idx: int
-
-    def __call__(self, *args: Any, **kwargs: Any) -> "torch.Tensor": ...
-
-
 class CLIP(Protocol):
     """A text encoder with its patcher."""
 
@@ -226,23 +216,3 @@ class Descriptor(Protocol):
         """The picture; an inpainting model also takes the mask [batch, 1, height, width]."""
 
     def to(self, *args: Any, **kwargs: Any) -> Any: ...
-
-
-class NodeClass(Protocol):
-    """One of the host's node classes (V1)."""
-
-    RETURN_TYPES: Sequence[str]
-    FUNCTION: str
-
-    def __call__(self) -> Any: ...
-
-    @classmethod
-    def INPUT_TYPES(cls) -> Mapping[str, Mapping[str, Any]]: ...  # noqa: N802 (the host's name)
-
-
-class ProgressBar(Protocol):
-    """The bar over a node."""
-
-    def update_absolute(self, value: int, total: int | None = ..., preview: Any = ...) -> None: ...
-
-    def update(self, value: int) -> None: ...

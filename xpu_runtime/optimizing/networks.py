@@ -52,22 +52,17 @@ SAMPLES = (Sample(64), Sample(192))
 
 @dataclass(frozen=True)
 class Way:
-    """How a network may be changed."""
-
     name: str
     apply: Callable[[nn.Module], Any]
 
 
 @dataclass(frozen=True)
 class NetworkReport:
-    """What was done to a network, and what was not."""
-
     lines: tuple[str, ...]
     skipped: tuple[Skipped, ...]
 
     @property
     def text(self) -> str:
-        """For the node."""
         return "\n".join([*self.lines, *(f"Skipped {one.text}." for one in self.skipped)])
 
 

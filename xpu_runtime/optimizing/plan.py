@@ -41,7 +41,6 @@ class Facts:
 
 
 def plan(wishes: OptimizeSettings, facts: Facts) -> StepPlan:
-    """What to try for a diffusion model."""
     skipped: list[Skipped] = []
     layouts = _layouts(wishes, facts, skipped)
     kinds = _kinds(wishes, facts, skipped)

@@ -51,14 +51,11 @@ FOUND = Variant()
 
 @dataclass(frozen=True)
 class Skipped:
-    """Something that was not done, and why."""
-
     what: str
     why: str
 
     @property
     def text(self) -> str:
-        """One line."""
         return f"{self.what}: {self.why}"
 
 

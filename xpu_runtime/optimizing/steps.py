@@ -17,6 +17,7 @@ from .. import host
 from ..errors import is_out_of_memory
 from ..host.types import ModelPatcher
 from ..log import LOGGER
+from ..readable import ERRORS
 from . import blocks, trial
 from .inputs import OPTIONS, Flat, flat, rebuilt
 from .plan import inductor_mode
@@ -29,17 +30,7 @@ KEPT_SHARE = 8
 """Recorded steps are kept between samplings while they take at most 1/8 of what is free."""
 
 # What a way to run a step may fail with. Interrupts of the host are none of these.
-TROUBLE = (
-    RuntimeError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    LookupError,
-    AssertionError,
-    ImportError,
-    OSError,
-    subprocess.SubprocessError,
-)
+TROUBLE = (*ERRORS, subprocess.SubprocessError)
 
 
 class Optimizer:
@@ -189,7 +180,6 @@ class _Step:
         _say(self.state, f"{variant.name} is not used: {problem}")
 
     def compute(self, variant: Variant) -> Tensor:
-        """The result by one way."""
         self.state.lay_out(self.network, variant.channels_last, self.patcher)
         if not variant.graph:
             return self._called(variant, rebuilt(self.inputs))

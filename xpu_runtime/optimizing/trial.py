@@ -106,7 +106,6 @@ def error_of(result: Tensor, reference: Tensor) -> float:
 
 
 def fastest(call: Callable[[], Any], device: torch.device, rounds: int) -> float:
-    """Seconds of the fastest of `rounds` calls."""
     return min(timed(call, device)[0] for _ in range(rounds))
 
 
@@ -120,7 +119,6 @@ def timed(call: Callable[[], Any], device: torch.device) -> tuple[float, Any]:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait for the device."""
     if device.type != "cpu":
         getattr(torch, device.type).synchronize(device)
 

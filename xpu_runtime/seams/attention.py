@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .. import host
+from ..replacement import Factory
 from ..seam import Seam
 from .attention_in_parts import (
     as_rank_two,
@@ -19,11 +20,10 @@ from .memory import MemoryReader, largest_allocation
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
 LimitFor = Callable[["torch.device"], int]
 """The most bytes that one matrix of scores may take on a device now, as `score_limit` says."""
-
-Factory = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 _UNCHECKED_SCORES = UNCHECKED_BYTES // SCORE_BYTES
 
@@ -54,7 +54,7 @@ def scaled_dot_product_attention(limit_for: LimitFor) -> Factory:
     def factory(original: Callable[..., Any]) -> Callable[..., Any]:
         # Parameters as open as these: the original is a built-in that states no signature.
         @functools.wraps(original)
-        def replacement(*args: Any, **kwargs: Any) -> "torch.Tensor":
+        def replacement(*args: Any, **kwargs: Any) -> "Tensor":
             query = args[0] if args else kwargs.get("query")
             # is_xpu takes a twelfth of the time that device.type takes.
             if query is None or not query.is_xpu:
@@ -67,14 +67,14 @@ def scaled_dot_product_attention(limit_for: LimitFor) -> Factory:
 
 
 def sdpa_on_xpu(
-    original: Callable[..., "torch.Tensor"],
+    original: Callable[..., "Tensor"],
     limit_for: LimitFor,
-    query: "torch.Tensor",
-    key: "torch.Tensor",
-    value: "torch.Tensor",
+    query: "Tensor",
+    key: "Tensor",
+    value: "Tensor",
     *args: Any,
     **kwargs: Any,
-) -> "torch.Tensor":
+) -> "Tensor":
     """SDPA of tensors that are on an XPU: in parts if the scores need them. See the factory above.
 
     Public for the benchmark, which calls it beside the kernels of other devices.
@@ -99,16 +99,16 @@ def efficient_dot_product_attention(limit_for: LimitFor) -> Factory:
 
     def factory(original: Callable[..., Any]) -> Callable[..., Any]:
         def replacement(
-            query: "torch.Tensor",
-            key_t: "torch.Tensor",
-            value: "torch.Tensor",
+            query: "Tensor",
+            key_t: "Tensor",
+            value: "Tensor",
             query_chunk_size: int = 1024,
             kv_chunk_size: int | None = None,
             kv_chunk_size_min: int | None = None,
             use_checkpoint: bool = True,
             upcast_attention: bool = False,
-            mask: "torch.Tensor | None" = None,
-        ) -> "torch.Tensor":
+            mask: "Tensor | None" = None,
+        ) -> "Tensor":
             if (
                 query.is_xpu
                 and sliced_bytes(query, key_t, upcast_attention) > UNCHECKED_BYTES
@@ -139,12 +139,12 @@ def attention_split(original: Callable[..., Any]) -> Callable[..., Any]:
         k: Any,
         v: Any,
         heads: int,
-        mask: "torch.Tensor | None" = None,
+        mask: "Tensor | None" = None,
         attn_precision: "torch.dtype | None" = None,
         skip_reshape: bool = False,
         skip_output_reshape: bool = False,
         **kwargs: Any,
-    ) -> "torch.Tensor":
+    ) -> "Tensor":
         # Newer hosts also pass tensors in containers, which attention takes them out of.
         tensor = getattr(q, "tensor", q)
         on_xpu = getattr(tensor, "is_xpu", False)
@@ -163,7 +163,7 @@ def slice_attention(limit_for: LimitFor) -> Factory:
     """
 
     def factory(original: Callable[..., Any]) -> Callable[..., Any]:
-        def replacement(q: "torch.Tensor", k: "torch.Tensor", v: "torch.Tensor") -> "torch.Tensor":
+        def replacement(q: "Tensor", k: "Tensor", v: "Tensor") -> "Tensor":
             value = v.transpose(1, 2)
             if not (q.is_xpu and can_be_sliced(q, k, value, None)):
                 return original(q, k, v)
@@ -207,7 +207,6 @@ def attention_seams(reader: MemoryReader, max_allocation: int | None) -> tuple[S
             target="torch.nn.functional:scaled_dot_product_attention",
             replace=scaled_dot_product_attention(limit_for),
             reason="attention asks for more than an Intel GPU grants at once (4 GiB)",
-            not_needed=lambda: None,
         ),
         Seam(
             name="sub-quadratic-attention",
@@ -215,7 +214,6 @@ def attention_seams(reader: MemoryReader, max_allocation: int | None) -> tuple[S
             target=f"{ATTENTION}:efficient_dot_product_attention",
             replace=efficient_dot_product_attention(limit_for),
             reason="--use-quad-cross-attention asks for more than an Intel GPU grants at once",
-            not_needed=lambda: None,
         ),
         Seam(
             name="split-attention",
@@ -223,7 +221,6 @@ def attention_seams(reader: MemoryReader, max_allocation: int | None) -> tuple[S
             replace=attention_split,
             reason="--use-split-cross-attention asks for more than an Intel GPU grants at once, "
             "or gives up",
-            not_needed=lambda: None,
             also=_COPIES_OF_ATTENTION,
         ),
         Seam(
@@ -231,7 +228,6 @@ def attention_seams(reader: MemoryReader, max_allocation: int | None) -> tuple[S
             target="comfy.ldm.modules.diffusionmodules.model:slice_attention",
             replace=slice_attention(limit_for),
             reason="a VAE's own attention asks for more than an Intel GPU grants at once",
-            not_needed=lambda: None,
         ),
         Seam(
             name="flash-attention-assumption",

@@ -20,24 +20,25 @@ from .attention_limits import SCORE_BYTES, Chunks, plan_chunks
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
 Index = tuple[int | slice, ...]
 """An index into the result."""
 
 
 def bounded_sdpa(
-    original: Callable[..., "torch.Tensor"],
-    query: "torch.Tensor",
-    key: "torch.Tensor",
-    value: "torch.Tensor",
-    attn_mask: "torch.Tensor | None" = None,
+    original: Callable[..., "Tensor"],
+    query: "Tensor",
+    key: "Tensor",
+    value: "Tensor",
+    attn_mask: "Tensor | None" = None,
     dropout_p: float = 0.0,
     is_causal: bool = False,
     scale: float | None = None,
     enable_gqa: bool = False,
     *,
     limit: int,
-) -> "torch.Tensor":
+) -> "Tensor":
     """`torch.nn.functional.scaled_dot_product_attention` in calls of at most `limit` bytes.
 
     query is [..., heads, queries, e], key [..., heads, keys, e], value [..., heads, keys, ev],
@@ -62,7 +63,7 @@ def bounded_sdpa(
     return assemble(query, _parts(call, query, key, value, mask))
 
 
-def as_rank_two(mask: "torch.Tensor | None", query: "torch.Tensor") -> "torch.Tensor | None":
+def as_rank_two(mask: "Tensor | None", query: "Tensor") -> "Tensor | None":
     """A [1, 1, queries, keys] mask as [queries, keys], which broadcasts to the same; else `mask`.
 
     oneDNN's fused kernel faults on some rank-4 masks and ends the process:
@@ -78,7 +79,7 @@ def as_rank_two(mask: "torch.Tensor | None", query: "torch.Tensor") -> "torch.Te
 class _Call:
     """`original`, and the arguments that are the same for every part."""
 
-    original: Callable[..., "torch.Tensor"]
+    original: Callable[..., "Tensor"]
     is_causal: bool
     scale: float | None
     enable_gqa: bool
@@ -86,13 +87,13 @@ class _Call:
 
     def __call__(
         self,
-        query: "torch.Tensor",
-        key: "torch.Tensor",
-        value: "torch.Tensor",
-        mask: "torch.Tensor | None",
+        query: "Tensor",
+        key: "Tensor",
+        value: "Tensor",
+        mask: "Tensor | None",
         is_causal: bool,
         dropout_p: float = 0.0,
-    ) -> "torch.Tensor":
+    ) -> "Tensor":
         options: dict[str, Any] = {"dropout_p": dropout_p, "is_causal": is_causal}
         if self.scale is not None:
             options["scale"] = self.scale
@@ -101,7 +102,7 @@ class _Call:
         return self.original(query, key, value, attn_mask=as_rank_two(mask, query), **options)
 
 
-def _chunks_for(query: "torch.Tensor", key: "torch.Tensor", limit: int) -> Chunks | None:
+def _chunks_for(query: "Tensor", key: "Tensor", limit: int) -> Chunks | None:
     if query.dim() < 2 or key.dim() < 2:
         return None  # torch says what is wrong with them
     heads = query.shape[-3] if query.dim() > 2 else 1
@@ -111,12 +112,8 @@ def _chunks_for(query: "torch.Tensor", key: "torch.Tensor", limit: int) -> Chunk
 
 
 def _parts(
-    call: _Call,
-    query: "torch.Tensor",
-    key: "torch.Tensor",
-    value: "torch.Tensor",
-    mask: "torch.Tensor | None",
-) -> "Iterator[tuple[Index, torch.Tensor]]":
+    call: _Call, query: "Tensor", key: "Tensor", value: "Tensor", mask: "Tensor | None"
+) -> "Iterator[tuple[Index, Tensor]]":
     """Where a part of the result belongs, and the part, one after the other."""
     if query.dim() < 4:
         for where, part in _parts(call, query[None], key[None], value[None], mask):
@@ -135,12 +132,8 @@ def _parts(
 
 
 def _chunks(
-    call: _Call,
-    query: "torch.Tensor",
-    key: "torch.Tensor",
-    value: "torch.Tensor",
-    mask: "torch.Tensor | None",
-) -> "Iterator[tuple[Index, torch.Tensor]]":
+    call: _Call, query: "Tensor", key: "Tensor", value: "Tensor", mask: "Tensor | None"
+) -> "Iterator[tuple[Index, Tensor]]":
     """`_parts` of tensors of rank 4."""
     batch, heads, queries, _ = query.shape
     group = heads // key.shape[1] if call.enable_gqa else 1
@@ -172,19 +165,14 @@ def _whole_groups(heads: int, group: int) -> int:
     return max(size for size in range(1, heads + 1) if group % size == 0)
 
 
-def _causal_mask(queries: slice, keys: int, device: "torch.device") -> "torch.Tensor":
+def _causal_mask(queries: slice, keys: int, device: "torch.device") -> "Tensor":
     import torch
 
     rows = torch.arange(queries.start, queries.stop, device=device)
     return rows[:, None] >= torch.arange(keys, device=device)
 
 
-def can_be_sliced(
-    query: "torch.Tensor",
-    key_t: "torch.Tensor",
-    value: "torch.Tensor",
-    mask: "torch.Tensor | None",
-) -> bool:
+def can_be_sliced(query: "Tensor", key_t: "Tensor", value: "Tensor", mask: "Tensor | None") -> bool:
     """Whether `sliced_attention` may take these: its shapes, and no gradient wanted of them."""
     return (
         query.dim() == key_t.dim() == value.dim() == 3
@@ -194,21 +182,21 @@ def can_be_sliced(
     )
 
 
-def sliced_bytes(query: "torch.Tensor", key_t: "torch.Tensor", upcast_attention: bool) -> int:
+def sliced_bytes(query: "Tensor", key_t: "Tensor", upcast_attention: bool) -> int:
     """The bytes of all scores of a call of `sliced_attention`."""
     return query.shape[:-1].numel() * key_t.shape[-1] * _sliced_width(query, upcast_attention)
 
 
 def sliced_attention(
-    original: Callable[..., "torch.Tensor"],
-    query: "torch.Tensor",
-    key_t: "torch.Tensor",
-    value: "torch.Tensor",
-    mask: "torch.Tensor | None" = None,
+    original: Callable[..., "Tensor"],
+    query: "Tensor",
+    key_t: "Tensor",
+    value: "Tensor",
+    mask: "Tensor | None" = None,
     upcast_attention: bool = False,
     *,
     limit: int,
-) -> "torch.Tensor":
+) -> "Tensor":
     """The host's `efficient_dot_product_attention`, in calls of at most `limit` bytes of scores.
 
     With b for batch x heads: query is [b, queries, e], key_t [b, e, keys], value [b, keys, ev],
@@ -223,7 +211,7 @@ def sliced_attention(
     keys = key_t.shape[-1]
     chunks = plan_chunks(1, batch, queries, keys, _sliced_width(query, upcast_attention), limit)
 
-    def one(b: slice, q: slice) -> "torch.Tensor":
+    def one(b: slice, q: slice) -> "Tensor":
         return original(
             query[b, q],
             key_t[b],
@@ -241,11 +229,11 @@ def sliced_attention(
     return assemble(query, ((place, one(*place)) for place in places))
 
 
-def _sliced_width(query: "torch.Tensor", upcast_attention: bool) -> int:
+def _sliced_width(query: "Tensor", upcast_attention: bool) -> int:
     return SCORE_BYTES if upcast_attention else query.element_size()
 
 
-def wants_gradient(*tensors: "torch.Tensor | None") -> bool:
+def wants_gradient(*tensors: "Tensor | None") -> bool:
     """Whether autograd would keep what is computed of these."""
     import torch
 
@@ -253,11 +241,7 @@ def wants_gradient(*tensors: "torch.Tensor | None") -> bool:
 
 
 def can_be_split(
-    query: "torch.Tensor",
-    key: "torch.Tensor",
-    value: "torch.Tensor",
-    mask: "torch.Tensor | None",
-    enable_gqa: bool,
+    query: "Tensor", key: "Tensor", value: "Tensor", mask: "Tensor | None", enable_gqa: bool
 ) -> bool:
     """Whether every dimension of every tensor is the scores' own, or 1, or grouped heads."""
     if not 2 <= query.dim() == key.dim() == value.dim():
@@ -288,7 +272,7 @@ def slices(total: int, chunk: int) -> list[slice]:
     return [slice(start, min(start + chunk, total)) for start in range(0, total, chunk)]
 
 
-def cut(tensor: "torch.Tensor", *ranges: slice) -> "torch.Tensor":
+def cut(tensor: "Tensor", *ranges: slice) -> "Tensor":
     """Ranges of the dimensions before the last; one of size 1 is for all, and stays."""
     present = ranges[max(0, len(ranges) + 1 - tensor.dim()) :]
     sizes = tensor.shape[-1 - len(present) : -1]
@@ -298,9 +282,7 @@ def cut(tensor: "torch.Tensor", *ranges: slice) -> "torch.Tensor":
     return tensor[index]
 
 
-def assemble(
-    query: "torch.Tensor", parts: "Iterator[tuple[Index, torch.Tensor]]"
-) -> "torch.Tensor":
+def assemble(query: "Tensor", parts: "Iterator[tuple[Index, Tensor]]") -> "Tensor":
     """The result of which these are all the parts, one or more, as they come."""
     where, part = next(parts)  # there is one: without scores there was no plan
     result = _empty_result(query, part)
@@ -310,7 +292,7 @@ def assemble(
     return result
 
 
-def _empty_result(query: "torch.Tensor", part: "torch.Tensor") -> "torch.Tensor":
+def _empty_result(query: "Tensor", part: "Tensor") -> "Tensor":
     """Room for the result, with the order of query's dimensions in memory, as kernels do it.
 
     ComfyUI's [b, heads, queries, e] is a view of [b, queries, heads, e], to which it returns

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import host
 from ..priority import Primary
+from ..replacement import Factory
 from ..seam import Seam
 
 if TYPE_CHECKING:
@@ -56,7 +57,6 @@ _asked: ContextVar[str | None] = ContextVar("comfyui_ipex_asked", default=None)
 
 
 def is_xpu(device: Any) -> bool:
-    """Whether `device` is a torch device of Intel's."""
     return getattr(device, "type", None) == "xpu"
 
 
@@ -78,7 +78,7 @@ def kind_of(device: Any) -> str | None:
     return getattr(device, "type", None)
 
 
-def primary_device(chosen: Primary) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def primary_device(chosen: Primary) -> Factory:
     """`get_torch_device` that answers the chosen card: forced > CUDA > XPU > CPU.
 
     The host asks torch for the current device, which each thread has its own of: what is set
@@ -107,7 +107,7 @@ def primary_device(chosen: Primary) -> Callable[[Callable[..., Any]], Callable[.
     return factory
 
 
-def is_intel_xpu(chosen: Primary) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def is_intel_xpu(chosen: Primary) -> Factory:
     """Whether the device in question is an XPU; without one in question, the host's own."""
 
     def factory(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -119,7 +119,7 @@ def is_intel_xpu(chosen: Primary) -> Callable[[Callable[..., Any]], Callable[...
     return factory
 
 
-def is_nvidia(chosen: Primary) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def is_nvidia(chosen: Primary) -> Factory:
     """Whether the device in question is NVIDIA's; without one in question, the host's own."""
 
     def factory(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -165,7 +165,6 @@ def device_seams(circumstances: Circumstances) -> tuple[Seam, ...]:
             target=f"{MODEL_MANAGEMENT}:is_intel_xpu",
             replace=is_intel_xpu(chosen),
             reason=BOTH_MAKERS,
-            not_needed=lambda: None,
         ),
         Seam(
             name="nvidia-or-not",

@@ -121,7 +121,6 @@ _NO_FP64 = "this ComfyUI asks at each place; rope serves"
 
 
 def dtype_seams(circumstances: Circumstances) -> tuple[Seam, ...]:
-    """The rows."""
     return (
         Seam(
             name="fp16",

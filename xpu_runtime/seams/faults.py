@@ -123,14 +123,12 @@ _OTHER_KIND = "this ComfyUI's node has another method; upscale-errors serves"
 
 
 def fault_seams() -> tuple[Seam, ...]:
-    """The rows."""
     return (
         Seam(
             name="node-errors",
             target="execution:get_output_data",
             replace=get_output_data,
             reason="Level Zero's errors reach the user as they are, and models are not unloaded",
-            not_needed=lambda: None,
         ),
         Seam(
             name="oom-errors",
@@ -145,7 +143,6 @@ def fault_seams() -> tuple[Seam, ...]:
                 target=f"comfy.sd:VAE.{work}",
                 replace=replace,
                 reason=f"memory that runs out while the VAE is loaded ends its work ({work})",
-                not_needed=lambda: None,
             )
             for work, replace in _VAE.items()
         ),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import errors, host
 from ..log import LOGGER
+from ..replacement import Factory
 from ..seam import Seam
 from .devices import MODEL_MANAGEMENT, asking_about, is_xpu, kind_of
 
@@ -108,7 +109,6 @@ class MemoryReader:
         )
 
     def free(self, device: "torch.device") -> FreeMemory:
-        """What a model may still take on an XPU now."""
         return free_memory(self.read(device))
 
     def _driver_free(self, index: int, total: int) -> int | None:
@@ -166,7 +166,7 @@ def _available() -> int:
     return int(psutil.virtual_memory().available)
 
 
-def get_total_memory(reader: MemoryReader) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def get_total_memory(reader: MemoryReader) -> Factory:
     """`get_total_memory` from the back end of the device that is asked about."""
 
     def factory(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -183,7 +183,7 @@ def get_total_memory(reader: MemoryReader) -> Callable[[Callable[..., Any]], Cal
     return factory
 
 
-def get_free_memory(reader: MemoryReader) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def get_free_memory(reader: MemoryReader) -> Factory:
     """`get_free_memory` that sees other programs and the machine's own memory."""
 
     def factory(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -272,34 +272,29 @@ def _say_lost() -> None:
 
 
 def memory_seams(reader: MemoryReader) -> tuple[Seam, ...]:
-    """The rows."""
     return (
         Seam(
             name="total-memory",
             target=f"{MODEL_MANAGEMENT}:get_total_memory",
             replace=get_total_memory(reader),
             reason="a card that was not used yet ends what asks for its memory",
-            not_needed=lambda: None,
         ),
         Seam(
             name="free-memory",
             target=f"{MODEL_MANAGEMENT}:get_free_memory",
             replace=get_free_memory(reader),
             reason="memory that other programs hold counts as free, and loading a model then dies",
-            not_needed=lambda: None,
         ),
         Seam(
             name="unload-all",
             target=f"{MODEL_MANAGEMENT}:unload_all_models",
             replace=unload_all_models,
             reason="models stay on a second card; after a lost one the server's worker ends",
-            not_needed=lambda: None,
         ),
         Seam(
             name="empty-cache",
             target=f"{MODEL_MANAGEMENT}:soft_empty_cache",
             replace=soft_empty_cache,
             reason="memory stays with another maker's card; a lost card ends the server's worker",
-            not_needed=lambda: None,
         ),
     )

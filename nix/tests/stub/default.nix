@@ -58,11 +58,6 @@ let
         scope = self;
       };
 
-      bash = self.runCommand "bash" { } ''
-        mkdir -p $out/bin
-        ln -s /bin/bash $out/bin/bash
-      '';
-
       unzip = self.runCommand "unzip" { } ''
         mkdir -p $out/bin
         printf '#!/bin/bash\nexec %s -m zipfile -e "$2" .\n' ${machine.python} > $out/bin/unzip

@@ -99,15 +99,9 @@ _NAMES: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...] = (
     (_BLOCK + r"ls(\d)\.gamma", ((_LAYER + r"layer_scale\2.lambda1",),)),
     (
         _BLOCK + r"mlp\.w12\.",
-        (
-            (_LAYER + "mlp.weights_in.",),
-            (_LAYER + "mlp.gate_proj.", _LAYER + "mlp.up_proj."),
-        ),
+        ((_LAYER + "mlp.weights_in.",), (_LAYER + "mlp.gate_proj.", _LAYER + "mlp.up_proj.")),
     ),
-    (
-        _BLOCK + r"mlp\.w3\.",
-        ((_LAYER + "mlp.weights_out.",), (_LAYER + "mlp.down_proj.",)),
-    ),
+    (_BLOCK + r"mlp\.w3\.", ((_LAYER + "mlp.weights_out.",), (_LAYER + "mlp.down_proj.",))),
     (_BLOCK, ((_LAYER,),)),
     (r"depth_head\.projects\.(\d)\.", ((r"neck.reassemble_stage.layers.\1.projection.",),)),
     (r"depth_head\.resize_layers\.(\d)\.", ((r"neck.reassemble_stage.layers.\1.resize.",),)),

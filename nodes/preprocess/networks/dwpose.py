@@ -76,13 +76,11 @@ class DwPose(nn.Module):
 
 
 def load(paths: Paths) -> nn.Module:
-    """The two programs from their files."""
     detector = load_torchscript(paths[DETECTOR.name]).float()
     return DwPose(detector, load_torchscript(paths[ESTIMATOR.name]).float()).eval()
 
 
 def load_estimator(paths: Paths) -> nn.Module:
-    """The second program alone, from its file."""
     return DwPose(None, load_torchscript(paths[ESTIMATOR.name]).float()).eval()
 
 

@@ -147,11 +147,7 @@ def warmest(heat: Tensor, size: tuple[int, ...]) -> list[Point]:
 
 
 def _in_parts(
-    network: nn.Module,
-    part: str,
-    cut: list[Tensor],
-    resized: Callable[[Tensor], Tensor],
-    most: int,
+    network: nn.Module, part: str, cut: list[Tensor], resized: Callable[[Tensor], Tensor], most: int
 ) -> Iterator[Tensor]:
     """The heat maps of squares that `resized` brings to one size, at most `most` in a call."""
     for first in range(0, len(cut), most):

@@ -10,7 +10,6 @@ from .soft_edges import SAFE, MeanOfSides, draw_scribbles, draw_soft_edges
 
 
 def load(paths: Paths) -> nn.Module:
-    """HED with the weights in `paths`."""
     make = network_class("controlnet_aux.hed:ControlNetHED_Apache2")
     return MeanOfSides(make_filled(make, paths[annotators.HED.name])).eval()
 

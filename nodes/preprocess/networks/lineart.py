@@ -31,7 +31,6 @@ def _network(file: WeightFile) -> NetworkSpec:
 
 def draw_lines(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
     """White lines on black."""
-    del options
     assert network is not None
     return Hint(1 - network(batch.images))
 

@@ -50,7 +50,6 @@ def load(paths: Paths) -> nn.Module:
 
 def draw_lines(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
     """White lines on black."""
-    del options
     assert network is not None
     return Hint(1 - network(batch.images))
 

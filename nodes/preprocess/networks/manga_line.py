@@ -35,7 +35,6 @@ class _Model(nn.Module):
         self.model = nn.Sequential(*parts)
 
     def forward(self, images: Tensor) -> Tensor:
-        """The last part's result."""
         result: Tensor = self.model(images)
         return result
 
@@ -63,7 +62,6 @@ class _Unit(nn.Module):
             self.shortcut = _Model(nn.Conv2d(channels, filters, 1, stride), *enlarged)
 
     def forward(self, images: Tensor) -> Tensor:
-        """The sum."""
         result: Tensor = self.shortcut(images) + self.residual(self.conv1(images))
         return result
 
@@ -118,7 +116,6 @@ def load(paths: Paths) -> nn.Module:
 
 def draw_lines(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
     """White lines on black."""
-    del options
     assert network is not None
     return Hint((1 - network(batch.images)).clamp_(0, 1))
 

@@ -53,7 +53,6 @@ def _depths(network: nn.Module | None, batch: Batch) -> Tensor:
 
 def estimate_depth(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
     """Inverse depths, each picture's from 0 to 1."""
-    del options
     return Hint(stretched(_depths(network, batch)))
 
 

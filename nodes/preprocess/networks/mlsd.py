@@ -43,7 +43,6 @@ class LineMaps(nn.Module):
 
 
 def load(paths: Paths) -> nn.Module:
-    """M-LSD large with the weights in `paths`."""
     make = network_class("controlnet_aux.mlsd.models.mbv2_mlsd_large:MobileV2_MLSD_Large")
     return LineMaps(make_filled(make, paths[annotators.MLSD.name])).eval()
 

@@ -76,7 +76,6 @@ def load(paths: Paths) -> nn.Module:
 
 def estimate_normals(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
     """Normals: each direction from -1 to 1 as a colour from 0 to 1."""
-    del options
     assert network is not None
     normals = network(normalised(batch.images))
     return Hint(((normals + 1) / 2).clamp(0, 1))

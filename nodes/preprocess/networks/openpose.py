@@ -47,7 +47,6 @@ class OpenPose(nn.Module):
 
 
 def load(paths: Paths) -> nn.Module:
-    """The three networks from their files."""
     network = make_empty(OpenPose)
     for part, name in (("body", BODY), ("hand", HAND), ("face", FACE)):
         path = paths[name.name]
@@ -82,7 +81,6 @@ def find_poses(network: nn.Module | None, batch: Batch, options: Mapping[str, An
 def skeleton_hint(
     people: Sequence[Sequence[Person]], height: int, width: int, options: Mapping[str, Any]
 ) -> Hint:
-    """The people of each picture, drawn."""
     drawing = Drawing(
         options["detect_body"] == ON,
         options["detect_hand"] == ON,
@@ -177,9 +175,7 @@ HAND = _file(
     "b76b00d1750901abd07b9f9d8c98cc3385b8fe834a26d4b4f0aad439e75fc600",
 )
 FACE = _file(
-    "facenet.pth",
-    153718792,
-    "8beb52e548624ffcc4aed12af7aee7dcbfaeea420c75609fee999fe7add79d43",
+    "facenet.pth", 153718792, "8beb52e548624ffcc4aed12af7aee7dcbfaeea420c75609fee999fe7add79d43"
 )
 
 OPTIONS = (

@@ -175,13 +175,7 @@ METHODS = (
         group="depth and normals",
         description="Depth of indoor scenes, near is bright. Looks at each picture twice.",
         make_hint=estimate_depth,
-        options=(
-            Option(
-                "gamma_corrected",
-                False,
-                "Darker where it is far, by a power of 2.2.",
-            ),
-        ),
+        options=(Option("gamma_corrected", False, "Darker where it is far, by a power of 2.2."),),
         networks={
             "": NetworkSpec(
                 (

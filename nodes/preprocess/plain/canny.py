@@ -24,7 +24,6 @@ _STEPS = 16
 
 def draw_edges(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
     """White edges on black."""
-    del network
     low, high = sorted((int(options["low_threshold"]), int(options["high_threshold"])))
     cv2 = opencv.serving(batch.images)
     if cv2 is not None:

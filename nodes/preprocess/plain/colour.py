@@ -33,7 +33,6 @@ _SCALE, _OFFSET = 296.0, -1336934.0
 
 def squares(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
     """The picture in squares of about 64 pixels, of one colour each."""
-    del network, options
     height, width = batch.images.shape[-2:]
     small = (max(1, height // _CELL), max(1, width // _CELL))
     cv2 = opencv.serving(batch.images)
@@ -50,7 +49,6 @@ def squares(network: nn.Module | None, batch: Batch, options: Mapping[str, Any])
 
 def luminance(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
     """L of CIE Lab, as a gray picture."""
-    del network
     cv2 = opencv.serving(batch.images)
     if cv2 is not None:
         # 16 frames of 512x512 on one core: 0.05 s; torch takes 0.4 s.
@@ -99,7 +97,6 @@ def _cube_roots() -> list[float]:
 
 def intensity(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
     """The brightest colour of each pixel (V of HSV), as a gray picture."""
-    del network
     red, green, blue = batch.images.unbind(1)
     return Hint(_corrected(torch.maximum(torch.maximum(red, green), blue)[:, None], options))
 

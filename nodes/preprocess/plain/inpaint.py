@@ -17,7 +17,6 @@ _MISSING = -1.0
 
 def mark_masked(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
     """The picture, with -1 or black where the mask is above 0.5."""
-    del network
     if batch.masks is None:
         raise ValueError("Inpaint needs a mask: connect one that marks what is to be painted.")
     value = 0.0 if options["black_pixel_for_xinsir_cn"] else _MISSING

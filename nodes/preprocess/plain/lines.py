@@ -38,7 +38,6 @@ def gray(images: Tensor) -> Tensor:
 
 def binary(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
     """White where the gray is above a threshold; 0 and 255 mean Otsu's own choice."""
-    del network
     limit = int(options["bin_threshold"])
     cv2 = opencv.serving(batch.images)
     if cv2 is not None:
@@ -88,7 +87,6 @@ def otsu(counts: list[int]) -> int:
 
 def scribble(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
     """Black where any colour is dark, else white."""
-    del network, options
     red, green, blue = batch.images.unbind(1)
     darkest = torch.minimum(torch.minimum(red, green), blue)[:, None]
     return Hint((opencv.levels(darkest) >= _DARK).float())
@@ -96,7 +94,6 @@ def scribble(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]
 
 def xdog(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
     """White where a fine blur is brighter than a coarse one by more than the threshold's half."""
-    del network
     limit = int(options["threshold"])
     cv2 = opencv.serving(batch.images)
     if cv2 is not None:
@@ -119,7 +116,6 @@ def xdog(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) ->
 
 def standard(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
     """How much darker than its surroundings each pixel is; lines are bright."""
-    del network
     sigma, limit = float(options["guassian_sigma"]), int(options["intensity_threshold"])
     if sigma == 0:
         return Hint(torch.zeros_like(batch.images[:, :1]))

@@ -19,7 +19,6 @@ _SIZE = 256
 
 def move_parts(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
     """The same parts move to the same places in every picture."""
-    del network
     height, width = batch.images.shape[-2:]
     x, y = (noise.to(batch.images.device) for noise in noises(height, width, int(options["seed"])))
     across, down = (smooth(noise, height, width) for noise in (x, y))

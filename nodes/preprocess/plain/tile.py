@@ -19,7 +19,6 @@ _MULTIPLE = 64
 
 def remove_details(network: nn.Module | None, batch: Batch, options: Mapping[str, Any]) -> Hint:
     """Shrunk by 2 so many times, and enlarged again, in steps of 1/255 as the reference does."""
-    del network
     times = int(options["pyrUp_iters"])
     height, width = batch.images.shape[-2:]
     small = (max(1, height >> times), max(1, width >> times))
