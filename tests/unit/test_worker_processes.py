@@ -87,9 +87,17 @@ def large() -> torch.Tensor:
 
 
 def stop_oneself() -> None:
-    """For the module `os`: no thread of the worker runs any more."""
-    kill(getpid(), 19)  # type: ignore[name-defined]  # noqa: F821
+    """For the module `os`: no thread of the worker runs any more.
 
+    The signal reaches this thread a little later, so that it waits for what never comes.
+    """
+    kill(getpid(), 19)  # type: ignore[name-defined]  # noqa: F821
+    ends = pipe()  # type: ignore[name-defined]  # noqa: F821
+    read(ends[0], 1)  # type: ignore[name-defined]  # noqa: F821
+
+
+PROMPT_SECONDS = 5.0
+"""Half a second on a machine that is not busy; a worker that hangs is waited for for 30."""
 
 HANG = lone_workers.sent_by_value(stop_oneself, os)
 
@@ -222,7 +230,7 @@ def test_a_user_who_cancels_waits_for_no_worker_that_hangs(
     threading.Timer(1.0, lambda: cancelled.append(time.monotonic())).start()
     with pytest.raises(StoppedError):
         worker.call(function)
-    assert time.monotonic() - cancelled[0] < 1.0
+    assert time.monotonic() - cancelled[0] < PROMPT_SECONDS
     cancelled.clear()
     monkeypatch.setattr("comfyui_ipex.xpu_runtime.workers.worker.STOP_SECONDS", 0.5)
     assert worker.call(wire.itself, 7) == 7  # a new one: the old one does not stop
@@ -242,7 +250,7 @@ def test_a_worker_that_is_stopped_while_a_tensor_goes_there_holds_up_no_user(
     threading.Timer(2.0, lambda: cancelled.append(time.monotonic())).start()
     with pytest.raises(StoppedError):
         worker.call(wire.itself, sent)
-    assert time.monotonic() - cancelled[0] < 1.0
+    assert time.monotonic() - cancelled[0] < PROMPT_SECONDS
 
 
 def test_a_worker_that_cannot_start_says_at_once_why_and_what_it_wrote_last(
