@@ -19,14 +19,14 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
-from multiprocessing.shared_memory import SharedMemory
 from typing import TYPE_CHECKING, Any
 
 from ..log import LOGGER
 
 if TYPE_CHECKING:
+    from multiprocessing.shared_memory import SharedMemory
+
     import numpy as np
     import torch
 
@@ -156,7 +156,7 @@ class Channel:
             part.release()
             left -= size
 
-    def _block_to_write(self) -> SharedMemory | None:
+    def _block_to_write(self) -> "SharedMemory | None":
         """A block, as soon as one is free. None, where there is no room for any, for a piece."""
         while True:
             with self._change:
@@ -190,7 +190,7 @@ class Channel:
                 self._arriving.add(_bytes_in(what))
         self._send("read", name)
 
-    def _attached(self, name: str) -> SharedMemory:
+    def _attached(self, name: str) -> "SharedMemory":
         if name not in self._theirs:
             self._theirs[name] = _attach(name)
         return self._theirs[name]
@@ -211,7 +211,7 @@ class _Blocks:
         """Whether there are any."""
         return bool(self._free or self._in_use)
 
-    def free_block(self) -> SharedMemory | None:
+    def free_block(self) -> "SharedMemory | None":
         """One that nobody uses, made now if need be. None if there is no room for it."""
         if not self._free and len(self._in_use) < MOST_BLOCKS and not self.refused:
             try:
@@ -253,8 +253,11 @@ class _Blocks:
         self._in_use.clear()
 
 
-def _make() -> SharedMemory:
+def _make() -> "SharedMemory":
     """A block whose pages are there. Raises `OSError` where shared memory has no room for it."""
+    # Where there are no workers, nothing of it is loaded.
+    from multiprocessing.shared_memory import SharedMemory
+
     block = SharedMemory(f"{PREFIX}{secrets.token_hex(8)}", create=True, size=BLOCK_BYTES)
     if hasattr(os, "posix_fallocate"):  # Windows and macOS take it from the page file
         try:
@@ -267,8 +270,11 @@ def _make() -> SharedMemory:
     return block
 
 
-def _attach(name: str) -> SharedMemory:
+def _attach(name: str) -> "SharedMemory":
     """The other side's block, which this side's resource tracker must leave alone."""
+    from multiprocessing import resource_tracker
+    from multiprocessing.shared_memory import SharedMemory
+
     if sys.version_info >= (3, 13):
         return SharedMemory(name, track=False)
     block = SharedMemory(name)
