@@ -125,14 +125,23 @@ class TensorSink:
 class Task(Protocol[Piece]):
     """How work is cut, and what a call makes of its pieces."""
 
-    title: str
-    """For logs: "Upscaling"."""
-    device: torch.device
-    at_once: int
-    """Pieces that a call takes at first."""
-    measure: Callable[[int], int] | None
-    """Called after the first call with its number of pieces, where nothing could be predicted:
-    how many the next may take. Calls do not overlap before."""
+    @property
+    def title(self) -> str:
+        """For logs: "Upscaling"."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def at_once(self) -> int:
+        """Pieces that a call takes at first."""
+
+    @property
+    def measure(self) -> Callable[[int], int] | None:
+        """Called after the first call with its number of pieces, where nothing could be predicted.
+
+        Answers how many the next may take. Calls do not overlap before.
+        """
 
     def pieces(self) -> Iterable[Piece]:
         """All of the work, in order."""

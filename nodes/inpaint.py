@@ -103,7 +103,7 @@ class WholeTask(FrameTask):
         self.network = network
         self.device = network.device
         self.marked = marked
-        self.canvas = Canvas(*images.shape[1:3], needs_of(descriptor))
+        self.canvas = Canvas(images.shape[1], images.shape[2], needs_of(descriptor))
 
     def plan(self) -> None:
         """Make room for one picture. Raises `DoesNotFitError`."""

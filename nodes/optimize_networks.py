@@ -61,7 +61,7 @@ class IpexOptimizeUpscaler(_OptimizesNetwork):
         model = ("UPSCALE_MODEL", {"tooltip": "The upscale model to optimise."})
         return {"required": {"upscale_model": model, **cls.shared()}}
 
-    def optimize(self, upscale_model: "Descriptor", **wishes: str | bool) -> dict[str, Any]:
+    def optimize(self, upscale_model: "Descriptor", **wishes: Any) -> dict[str, Any]:
         """A descriptor of the same model with an optimised network, and the report."""
         from .optimizing import optimize_upscaler
 
@@ -84,7 +84,7 @@ class IpexOptimizePreprocessor(_OptimizesNetwork):
         given = ("PREPROCESSOR", {"tooltip": "From Load Preprocessor (IPEX)."})
         return {"required": {"preprocessor": given, **cls.shared()}}
 
-    def optimize(self, preprocessor: "Preprocessor", **wishes: str | bool) -> dict[str, Any]:
+    def optimize(self, preprocessor: "Preprocessor", **wishes: Any) -> dict[str, Any]:
         """The same preprocessor with an optimised network of its own, and the report."""
         from .optimizing import optimize_preprocessor
 

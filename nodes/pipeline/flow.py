@@ -21,6 +21,7 @@ from ...xpu_runtime.log import LOGGER
 from ...xpu_runtime.placement import Handle, Location, Outcome
 from ..upscale import placing, upscaling
 from ..upscale.plan import PLANNED
+from ..upscale.tiles import ResultSize
 from .parts import BatchPart
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def decode(vae: "VAE", latents: Tensor) -> Tensor:
 
 def enlarge(upscale_model: "Descriptor", pictures: Tensor) -> Tensor:
     """The pictures in the model's own scale, as Upscale Image (IPEX) gives them."""
-    return upscaling.enlarge(upscale_model, pictures, upscaling.ResultSize(), PLANNED)
+    return upscaling.enlarge(upscale_model, pictures, ResultSize(), PLANNED)
 
 
 def decode_and_enlarge(vae: "VAE", upscale_model: "Descriptor", latents: Tensor) -> Tensor:

@@ -236,7 +236,7 @@ def _applied(
     """What is not among `options` has its default."""
     from .preprocessor import HintSize, apply, default_options
 
-    wanted = default_options(found.method) | options
+    wanted = {**default_options(found.method), **options}
     return apply(found, image, HintSize(resolution, match), wanted, mask)
 
 

@@ -232,7 +232,8 @@ def make_hints(
     masks = _check_masks(method, images, masks)
     network = held if _is_own(held, method, options) else network_of(spec, options)
     resolution = 0 if method.keeps_size else size.resolution
-    sizes = geometry(*images.shape[1:3], resolution, method.multiple_of, size.match_input)
+    height, width = images.shape[1:3]
+    sizes = geometry(height, width, resolution, method.multiple_of, size.match_input)
     # A thin picture has a very long side at the resolution that was asked for.
     check_room(2, *sizes.padded, 3)
     if network is not None:

@@ -212,6 +212,9 @@ class Descriptor(Protocol):
     def dtype(self) -> "torch.dtype":
         """That of the weights."""
 
+    patcher: ModelPatcher
+    """Where newer hosts look for it."""
+
     def __call__(self, *pictures: "torch.Tensor") -> "torch.Tensor":
         """The picture; an inpainting model also takes the mask [batch, 1, height, width]."""
 

@@ -79,14 +79,14 @@ class Here:
         """The same, computed before this returns."""
         return Computed(self.call(function, *arguments))
 
-    def expose(self, handle: Held, proxy: Callable[[Any], Any]) -> Any:
+    def expose(self, handle: "Handle", proxy: Callable[[Any], Any]) -> Any:
         """What other nodes are given for `handle`: the object itself."""
-        del proxy
+        assert isinstance(handle, Held)
         return handle.value
 
-    def reach(self, handle: Held) -> Held | None:
+    def reach(self, handle: "Handle | None") -> Held | None:
         """`handle`, if this process can use what it holds: it can."""
-        return handle
+        return handle if isinstance(handle, Held) else None
 
     def home(self, auto: "Callable[[], torch.device]") -> "torch.device":
         """The device of this process for a component that is to run here: this one."""
@@ -148,11 +148,11 @@ class There:
         """The same, while this process goes on."""
         return self.worker.begin(function, *arguments)
 
-    def expose(self, handle: Resident, proxy: Callable[[Any], Any]) -> Any:
+    def expose(self, handle: "Handle", proxy: Callable[[Any], Any]) -> Any:
         """What other nodes are given for `handle`: `proxy(handle)`."""
         return proxy(handle)
 
-    def reach(self, handle: "Resident") -> Held | None:
+    def reach(self, handle: "Handle | None") -> Held | None:
         """`handle`, if this process can use what it holds: None, it is in the worker."""
         del handle
         return None

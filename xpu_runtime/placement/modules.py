@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..workers import NotOnWorkerError, Resident
+from ..workers import NotOnWorkerError
 from .location import Handle, Held, Here, Location, There
 
 
@@ -15,8 +15,8 @@ class RemoteModule(nn.Module):
 
     def __init__(
         self,
-        location: There,
-        handle: Resident,
+        location: Location,
+        handle: Handle,
         call: Callable[..., Any],
         original: object,
         owner: str,
@@ -26,6 +26,7 @@ class RemoteModule(nn.Module):
         `original` is the component of this process that was placed, `owner` its name in errors.
         """
         super().__init__()
+        assert isinstance(location, There)
         self.location = location
         self.handle = handle
         self.original = original
