@@ -148,15 +148,10 @@ def choose(request: str, available: Sequence[Device]) -> str:
         if found is None:
             raise DeviceAbsentError(absent_message(request, available))
         return found
-    for kind in ("cuda", "xpu"):
-        found = find(kind, available)
-        if found is not None:
-            return found
-    return CPU
+    return find("cuda", available) or find("xpu", available) or CPU
 
 
 def absent_message(request: str, available: Sequence[Device]) -> str:
-    """What is wrong, why and what to do when `request` is not on this machine."""
     there = ", ".join(device.name for device in available) or "none"
     return (
         f"The device {request!r} was asked for, but torch does not offer it here "

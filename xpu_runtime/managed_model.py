@@ -73,7 +73,6 @@ def _patcher_class() -> Any:
 
 
 def device_of(module: "nn.Module", otherwise: "torch.device") -> "torch.device":
-    """The device of a module's weights, or `otherwise` if it has none."""
     weight = next(module.parameters(), None)
     return otherwise if weight is None else weight.device
 

@@ -14,7 +14,7 @@ import pytest
 from comfyui_ipex.benchmarks.suites import workers as suite
 from comfyui_ipex.xpu_runtime import host, workers
 from comfyui_ipex.xpu_runtime.worker_plan import WorkerPlan
-from comfyui_ipex.xpu_runtime.workers import interpreter, process, serving
+from comfyui_ipex.xpu_runtime.workers import process, serving
 from comfyui_ipex.xpu_runtime.workers.channel import Channel
 
 LOST_TEXT = "level_zero backend failed with error: 20 (UR_RESULT_ERROR_DEVICE_LOST)"
@@ -116,7 +116,6 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[workers.Worker]:
     monkeypatch.setattr(serving.prestart, "prepare", nothing)
     monkeypatch.setattr(serving.runtime, "start", nothing)
     made = workers.Worker(WorkerPlan("worker", "cpu", ("python",)))
-    monkeypatch.setattr(interpreter, "check", nothing)
     monkeypatch.setattr(made, "_new_process", lambda: WorkerInThreads(next(made._lives)))
     GATE.clear()
     CALLS.clear()

@@ -16,7 +16,7 @@ from comfyui_ipex.launcher.installation import worker_setting
 from comfyui_ipex.xpu_runtime import host, placement, workers
 from comfyui_ipex.xpu_runtime.devices import Device, find, is_device_name
 from comfyui_ipex.xpu_runtime.worker_plan import WorkerPlan, planned
-from comfyui_ipex.xpu_runtime.workers import interpreter, wire
+from comfyui_ipex.xpu_runtime.workers import process, wire
 from comfyui_ipex.xpu_runtime.workers.channel import Channel
 from comfyui_ipex.xpu_runtime.workers.errors import Failure, NotOnWorkerError, raised_here
 from conftest import REPOSITORY
@@ -92,7 +92,7 @@ def test_a_workers_device_is_chosen_as_its_place(started: workers.Worker) -> Non
     chosen = placement.choose(A770.entry, "the VAE", lambda: torch.device("cpu"))
     assert chosen.location == placement.There(started, torch.device("xpu:0"))
     assert str(chosen.location) == "xpu:0@worker"
-    assert chosen.warnings == ()
+    assert chosen.warning == ""
 
 
 @pytest.mark.parametrize(
@@ -249,17 +249,17 @@ def test_what_a_proxy_cannot_do_is_named() -> None:
     ],
 )
 def test_why_an_interpreter_cannot_be_a_workers(found: dict[str, object], why: str) -> None:
-    reason = interpreter.unfit(found, "3.11.7")
+    reason = process.unfit(found, "3.11.7")
     assert why in reason
     assert bool(why) == bool(reason)
 
 
 def test_an_interpreter_is_asked_before_it_is_started() -> None:
     with pytest.raises(workers.WorkerError, match="is no Python that answers"):
-        interpreter.check(WorkerPlan("worker", "cpu", ("/nowhere/python",)))
+        process.check_interpreter(WorkerPlan("worker", "cpu", ("/nowhere/python",)))
     bare = WorkerPlan("worker", "cpu", (sys.executable, "-I", "-S"))
     with pytest.raises(workers.WorkerError, match="does not have torch"):
-        interpreter.check(bare)
+        process.check_interpreter(bare)
 
 
 def test_workers_need_no_package_and_a_cluster_asks_for_one_ray() -> None:

@@ -1,7 +1,6 @@
 """Where the components of a workflow run: on devices of this process, or on a worker's."""
 
 from .choice import (
-    Located,
     Offload,
     Placed,
     choose,
@@ -18,16 +17,14 @@ from .dispatch import (
     place_model,
     place_vae,
 )
-from .location import Computed, Handle, Held, Here, Location, Outcome, There
+from .location import Computed, Handle, Here, Location, Outcome, There
 from .patchers import copied
 
 __all__ = [
     "WITH_MODEL",
     "Computed",
     "Handle",
-    "Held",
     "Here",
-    "Located",
     "Location",
     "Offload",
     "Outcome",

@@ -20,11 +20,6 @@ class Located:
     warning: str = ""
     """Why it is not the device that was asked for; "" if it is."""
 
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """The warning, if there is one."""
-        return (self.warning,) if self.warning else ()
-
 
 @dataclass(frozen=True)
 class Offload:

@@ -18,12 +18,10 @@ WITH_MODEL = "with model"
 
 
 def locate_model(model: "ModelPatcher") -> tuple[Location, Handle]:
-    """Where a MODEL runs, and a handle on it there."""
     return Here(model.load_device), Held(model)
 
 
 def locate_vae(vae: "VAE") -> tuple[Location, Handle]:
-    """Where a VAE runs, and a handle on it there."""
     return remote.locate_vae(vae) or (Here(vae.device), Held(vae))
 
 
@@ -94,7 +92,7 @@ def place_controlnet(
     own = local.as_controlnet(control)
     if own is None:
         if chosen.location == Here(host.primary_device()):
-            return Placed(control.copy(), chosen.location, chosen.warnings)
+            return _report(control.copy(), chosen, Offload(None))
         raise TypeError(
             f"A {type(control).__name__} cannot be placed on {chosen.location}: ComfyUI runs it on "
             f"{host.primary_device()} whenever it is applied. Set its device to 'auto'."

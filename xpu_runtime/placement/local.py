@@ -91,18 +91,14 @@ def place_controlnet(
     placed = control.copy()
     patcher = retarget(network, device, offload_device or network.offload_device)
     placed.control_model_wrapped = patcher
-    placed.control_model = CalledFromAnywhere(patcher.model, device)
+    model: Any = patcher.model
+    placed.control_model = CalledFromAnywhere(model, device)
     placed.load_device = device
     if device != network.load_device:
-        placed.manual_cast_dtype = host.manual_cast_dtype(_dtype_of(patcher.model), device)
+        placed.manual_cast_dtype = host.manual_cast_dtype(model.dtype, device)
         if placed.manual_cast_dtype is not None:
             patcher.force_cast_weights = True
     return placed
-
-
-def _dtype_of(network: Any) -> "torch.dtype":
-    dtype: torch.dtype = network.dtype
-    return dtype
 
 
 class CalledFromAnywhere:
@@ -126,14 +122,12 @@ class CalledFromAnywhere:
         return move_tensors(answer, home, {})
 
     def __getattr__(self, name: str) -> Any:
-        """Everything else is the network's own."""
         if name.startswith("_"):  # a copy that is being made has no network yet
             raise AttributeError(name)
         return getattr(self._network, name)
 
 
 def find_device(values: Iterable[Any]) -> "torch.device | None":
-    """The device of the first tensor among `values`, or None if there is none."""
     import torch
 
     return next((value.device for value in values if isinstance(value, torch.Tensor)), None)

@@ -45,11 +45,9 @@ class Computed:
     value: Any
 
     def is_there(self) -> bool:
-        """Always."""
         return True
 
     def result(self) -> Any:
-        """The answer."""
         return self.value
 
     def abandon(self) -> None:
@@ -64,7 +62,7 @@ class Here:
 
     @property
     def process(self) -> str:
-        """The process that has the device, for a user: "in this process"."""
+        """The process that has the device, for a user."""
         return "in this process"
 
     def hold(self, make: Callable[..., Any], *arguments: Any) -> Held:
@@ -90,20 +88,18 @@ class Here:
 
     def home(self, auto: "Callable[[], torch.device]") -> "torch.device":
         """The device of this process for a component that is to run here: this one."""
-        del auto
         return self.device
 
     def carry(self, component: Any, place: Callable[[], Any]) -> Any:
         """`component`, made for the device `home`, at this location: there it is already."""
-        del place
         return component
 
     def runs_beside(self, other: "Location") -> bool:
-        """Whether work here goes on while `other` computes."""
+        """Whether work at this location goes on while `other` computes."""
         return isinstance(other, There)
 
     def local_device(self, other: "Location") -> "torch.device | None":
-        """The device of `other` as this process calls it; None: it is another process's.
+        """The device of `other` as the process here calls it; None: it is another process's.
 
         The computer's memory, "cpu", is every process's.
         """
@@ -111,7 +107,6 @@ class Here:
         return other.device if is_ours else None
 
     def __str__(self) -> str:
-        """ "xpu:0"."""
         return str(self.device)
 
 
@@ -125,7 +120,6 @@ class There:
 
     @property
     def process(self) -> str:
-        """The process that has the device, for a user: "on the worker 'worker'"."""
         return f"on the worker {self.worker.plan.name!r}"
 
     def hold(self, make: Callable[..., Any], *arguments: Any) -> Resident:
@@ -154,7 +148,6 @@ class There:
 
     def reach(self, handle: "Handle | None") -> Held | None:
         """`handle`, if this process can use what it holds: None, it is in the worker."""
-        del handle
         return None
 
     def home(self, auto: "Callable[[], torch.device]") -> "torch.device":
@@ -163,23 +156,16 @@ class There:
 
     def carry(self, component: Any, place: Callable[[], Any]) -> Any:
         """`component`, made for the device `home`, at this location: what `place()` makes of it."""
-        del component
         return place()
 
     def runs_beside(self, other: "Location") -> bool:
-        """Whether work there goes on while `other` computes."""
         return not isinstance(other, There) or other.worker is not self.worker
 
     def local_device(self, other: "Location") -> "torch.device | None":
-        """The device of `other` as the worker calls it; None: it is another process's.
-
-        The computer's memory, "cpu", is every process's.
-        """
         is_theirs = isinstance(other, There) and other.worker is self.worker
         return other.device if is_theirs or other.device.type == CPU else None
 
     def __str__(self) -> str:
-        """ "xpu:0@worker"."""
         return f"{self.device}@{self.worker.plan.name}"
 
 

@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
 GUARD = Path(__file__).with_name("guard.py")
@@ -91,11 +90,9 @@ class Child:
             report.close()
             raise
         self._threads = [threading.Thread(target=self._follow, args=(report,), daemon=True)]
-        for stream, taker in ((self._guard.stdout, stdout), (self._guard.stderr, stderr)):
-            if stream is not None and callable(taker):
-                self._threads.append(
-                    threading.Thread(target=_hand_on, args=(stream, taker), daemon=True)
-                )
+        for pipe in ((self._guard.stdout, stdout), (self._guard.stderr, stderr)):
+            if callable(pipe[1]):
+                self._threads.append(threading.Thread(target=_hand_on, args=pipe, daemon=True))
         for thread in self._threads:
             thread.start()
 
@@ -142,12 +139,7 @@ class Child:
     def __enter__(self) -> "Child":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def _order(self, text: str) -> None:

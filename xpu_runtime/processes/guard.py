@@ -96,7 +96,6 @@ if sys.platform == "win32":
         return [one for one in found.processes[: found.listed] if one != os.getpid()]
 
     def start_options() -> dict[str, Any]:
-        """Options of `Popen` for the program."""
         return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
 
     def send(process: int, number: int) -> None:
@@ -161,7 +160,6 @@ else:
             return
 
     def open_report(passed: int) -> int:
-        """The owner's pipe."""
         return passed
 
 
@@ -208,7 +206,6 @@ class Guard:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def _watch(self, program: int) -> None:
-        """Do what is asked until the program has ended."""
         deadline = math.inf
         asked = False
         while self._status is None:

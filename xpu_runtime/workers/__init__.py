@@ -12,7 +12,7 @@ from ..devices import Device
 from ..log import LOGGER
 from ..worker_plan import asked_for
 from .errors import NotOnWorkerError, WorkerError
-from .worker import Pending, Resident, Worker
+from .worker import Resident, Worker
 
 _workers: dict[str, Worker] = {}
 """Those that could be started, by name."""
@@ -40,7 +40,6 @@ def start(environ: Mapping[str, str] = os.environ) -> None:
 
 
 def started() -> tuple[Worker, ...]:
-    """Every worker of this process."""
     return tuple(_workers.values())
 
 
@@ -56,7 +55,6 @@ def find(name: str) -> Worker:
 
 __all__ = [
     "NotOnWorkerError",
-    "Pending",
     "Resident",
     "Worker",
     "WorkerError",

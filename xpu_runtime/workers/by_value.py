@@ -15,6 +15,10 @@ from typing import Any
 # Classes that have no name of their own anywhere; `pickle` knows them.
 _NAMELESS = (type(None), type(...), type(NotImplemented))
 
+_OF_FUNCTIONS = (
+    *("__module__", "__defaults__", "__kwdefaults__", "__qualname__", "__name__", "__doc__"),
+)
+
 # What Python gives every class by itself.
 _OWN = ("__dict__", "__weakref__", "__module__", "__qualname__", "_abc_impl")
 
@@ -24,7 +28,7 @@ def reduced(value: Any) -> Any:
     if isinstance(value, types.ModuleType):
         return importlib.import_module, (value.__name__,)
     if isinstance(value, types.CellType):
-        return _cell, (), (_contents(value),), None, None, _fill_cell
+        return _cell, (), {"cell_contents": _contents(value)}, None, None, _set_attributes
     if isinstance(value, classmethod | staticmethod):
         return type(value), (value.__func__,)
     if isinstance(value, property):
@@ -54,23 +58,16 @@ def _contents(cell: types.CellType) -> Any:
 def _reduced_function(function: types.FunctionType) -> Any:
     module = function.__globals__["__name__"]
     made_of = (marshal.dumps(function.__code__), module, function.__closure__)
-    state = {
-        "__module__": function.__module__,
-        "__defaults__": function.__defaults__,
-        "__kwdefaults__": function.__kwdefaults__,
-        "__qualname__": function.__qualname__,
-        "__name__": function.__name__,
-        "__doc__": function.__doc__,
-    }
+    state = {name: getattr(function, name) for name in _OF_FUNCTIONS} | vars(function)
     # The state comes after the function, which may refer to itself.
-    return _function, made_of, (state, vars(function)), None, None, _complete_function
+    return _function, made_of, state, None, None, _set_attributes
 
 
 def _reduced_class(made: type) -> Any:
     names = {"__module__": made.__module__, "__qualname__": made.__qualname__}
     state = {name: value for name, value in vars(made).items() if name not in _OWN}
     made_of = (type(made), made.__name__, made.__bases__, names)
-    return _class, made_of, state, None, None, _complete_class
+    return _class, made_of, state, None, None, _set_attributes
 
 
 def _function(code: bytes, module: str, closure: Any) -> types.FunctionType:
@@ -79,25 +76,14 @@ def _function(code: bytes, module: str, closure: Any) -> types.FunctionType:
     )
 
 
-def _complete_function(function: Any, state: Any) -> None:
-    own, attributes = state
-    for name, value in own.items():
-        setattr(function, name, value)
-    vars(function).update(attributes)
-
-
 def _class(kind: Any, name: str, bases: tuple[type, ...], names: dict[str, str]) -> Any:
     return types.new_class(name, bases, {"metaclass": kind}, lambda space: space.update(names))
-
-
-def _complete_class(made: Any, state: dict[str, Any]) -> None:
-    for name, value in state.items():
-        setattr(made, name, value)
 
 
 def _cell() -> types.CellType:
     return types.CellType()
 
 
-def _fill_cell(cell: types.CellType, contents: tuple[Any]) -> None:
-    cell.cell_contents = contents[0]
+def _set_attributes(made: Any, state: dict[str, Any]) -> None:
+    for name, value in state.items():
+        setattr(made, name, value)

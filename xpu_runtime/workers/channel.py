@@ -17,7 +17,7 @@ import os
 import secrets
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
@@ -143,12 +143,12 @@ class Channel:
             self.connection.send(plain)
 
     def _post_parts(self, contents: "Sequence[np.ndarray]", left: int) -> None:
-        position = (0, 0)
+        source = _Cursor(contents)
         while left:
             block = self._block_to_write()
             size = min(left, BLOCK_BYTES if block else PIECE_BYTES)
             part = memoryview(bytearray(size)) if block is None else block.buf[:size]
-            position = _copy(contents, position, _bytes_in(part))
+            source.read_into(_bytes_in(part))
             if block is None:
                 self._send("part", "", bytes(part))
             else:
@@ -208,7 +208,6 @@ class _Blocks:
         """Whether there was no room for one more. A later message may try again."""
 
     def exist(self) -> bool:
-        """Whether there are any."""
         return bool(self._free or self._in_use)
 
     def free_block(self) -> "SharedMemory | None":
@@ -244,7 +243,6 @@ class _Blocks:
             self._nameless.add(name)
 
     def close(self) -> None:
-        """Free them all."""
         for block in (*self._free, *self._in_use.values()):
             if block.name not in self._nameless:
                 block.unlink()
@@ -283,6 +281,36 @@ def _attach(name: str) -> "SharedMemory":
     return block
 
 
+class _Cursor:
+    """How far several arrays of bytes, one after another, were read or written."""
+
+    def __init__(self, contents: "Sequence[np.ndarray]") -> None:
+        self._contents = contents
+        self._number, self._offset = 0, 0
+
+    def read_into(self, part: "np.ndarray") -> None:
+        """Copy the bytes that come next into `part`."""
+        for at, content in self._next(part.size):
+            part[at : at + content.size] = content
+
+    def write(self, part: "np.ndarray") -> None:
+        """Copy `part` to where the next bytes belong."""
+        for at, content in self._next(part.size):
+            content[:] = part[at : at + content.size]
+
+    def _next(self, size: int) -> "Iterator[tuple[int, np.ndarray]]":
+        """Go on by `size` bytes: each piece of them in one array, and how many come before it."""
+        done = 0
+        while done < size:
+            whole = self._contents[self._number]
+            content = whole[self._offset : self._offset + size - done]
+            yield done, content
+            done += content.size
+            self._offset += content.size
+            if self._offset == whole.size:
+                self._number, self._offset = self._number + 1, 0
+
+
 class _Arriving:
     """A message of which parts are still to come."""
 
@@ -291,27 +319,17 @@ class _Arriving:
         self._fields = fields
         self._pickled = bytearray(size)
         self._tensors = tuple(map(_empty, rows))
-        self._contents = [_bytes_in(self._pickled), *map(_bytes_of, self._tensors)]
-        self._position = (0, 0)
-        self.left = sum(content.size for content in self._contents)
+        contents = [_bytes_in(self._pickled), *map(_bytes_of, self._tensors)]
+        self._cursor = _Cursor(contents)
+        self.left = sum(content.size for content in contents)
         """Bytes that are still to come."""
 
     def add(self, part: "np.ndarray") -> None:
         """The bytes that follow those that are here."""
-        number, offset = self._position
-        done = 0
-        while done < part.size:
-            content = self._contents[number][offset : offset + part.size - done]
-            content[:] = part[done : done + content.size]
-            done += content.size
-            offset += content.size
-            if offset == self._contents[number].size:
-                number, offset = number + 1, 0
-        self._position = (number, offset)
-        self.left -= done
+        self._cursor.write(part)
+        self.left -= part.size
 
     def delivery(self) -> Delivery:
-        """The message, when all is here."""
         return Delivery(self._fields, Message(bytes(self._pickled), self._tensors))
 
 
@@ -325,22 +343,6 @@ def _empty(row: tuple[str, Any]) -> "torch.Tensor":
     memory = np.empty(size + _ALIGNMENT, np.uint8)
     first = -memory.ctypes.data % _ALIGNMENT
     return torch.from_numpy(memory[first : first + size]).view(dtype).reshape(shape)
-
-
-def _copy(
-    contents: "Sequence[np.ndarray]", position: tuple[int, int], target: "np.ndarray"
-) -> tuple[int, int]:
-    """Fill `target` from `position` (which content, where in it) on. The position after that."""
-    number, offset = position
-    done = 0
-    while done < target.size:
-        content = contents[number][offset : offset + target.size - done]
-        target[done : done + content.size] = content
-        done += content.size
-        offset += content.size
-        if offset == contents[number].size:
-            number, offset = number + 1, 0
-    return number, offset
 
 
 def _bytes_in(buffer: Any) -> "np.ndarray":

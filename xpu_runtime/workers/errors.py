@@ -101,7 +101,6 @@ def raised_here(failure: Failure, where: str) -> BaseException:
 
 
 def did_not_start(plan: WorkerPlan, error: Exception) -> str:
-    """For a worker that did not tell its devices."""
     command = shlex.join(plan.command)
     return (
         f"The worker {plan.name!r} could not be started: {error}. It needs an interpreter "
@@ -111,7 +110,6 @@ def did_not_start(plan: WorkerPlan, error: Exception) -> str:
 
 
 def ended_twice(plan: WorkerPlan, asked: str, error: Exception) -> str:
-    """For a worker that ended, and ended again when it was asked once more."""
     return (
         f"The worker {plan.name!r} ended twice while it was asked for {asked!r}: {error}. Its "
         "memory or the machine's may have run out, or its device was lost. The next prompt "

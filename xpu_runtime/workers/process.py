@@ -3,7 +3,9 @@
 import collections
 import json
 import os
+import platform
 import secrets
+import shlex
 import subprocess
 import tempfile
 import threading
@@ -19,9 +21,11 @@ from ..processes.child import Child
 from ..worker_plan import SETTING, WorkerPlan
 from . import bootstrap
 from .channel import Channel, Message
-from .errors import WorkerGoneError, reason_of_end
+from .errors import WorkerError, WorkerGoneError, reason_of_end
 
 EXTENSION = Path(__file__).resolve().parents[2]
+
+CHECK_SECONDS = 60.0
 
 START_SECONDS = 180.0
 
@@ -39,7 +43,12 @@ STATUS_SECONDS = 2.0
 LINES = 8
 """How many of the last lines that a worker wrote belong into an error."""
 
-BOOTSTRAP = Path(bootstrap.__file__)
+# What an interpreter is asked before it is started as a worker.
+_ASKED = """
+import importlib.util, json, platform
+torch = importlib.util.find_spec("torch") is not None
+print(json.dumps({"python": platform.python_version(), "torch": torch}))
+"""
 
 
 class WorkerProcess:
@@ -70,7 +79,7 @@ class WorkerProcess:
         address = rf"\\.\pipe\{folder.name}" if os.name == "nt" else str(folder / "socket")
         key = secrets.token_bytes(32)
         _write_orders(folder, address, key)
-        command = [*plan.command, str(BOOTSTRAP), str(folder)]
+        command = [*plan.command, bootstrap.__file__, str(folder)]
         try:
             self._child = Child(
                 command,
@@ -257,3 +266,40 @@ def _environment(plan: WorkerPlan) -> dict[str, str]:
     if plan.kind != "cuda":
         settings["CUDA_VISIBLE_DEVICES"] = ""
     return {**os.environ, **settings}
+
+
+def check_interpreter(plan: WorkerPlan) -> None:
+    """Raises `WorkerError`, with what is missing, if `plan`'s interpreter cannot be a worker's.
+
+    It must have this Python's version, because what crosses is read by both.
+    """
+    command = shlex.join(plan.command)
+    try:
+        done = subprocess.run(
+            [*plan.command, "-c", _ASKED],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=CHECK_SECONDS,
+        )
+        found = json.loads(done.stdout.strip().splitlines()[-1])
+    except (OSError, subprocess.TimeoutExpired, ValueError, IndexError) as error:
+        raise WorkerError(
+            f"The worker {plan.name!r} cannot be started: {command!r} is no Python that answers "
+            f"({type(error).__name__}: {error}). Correct its path in COMFYUI_IPEX_WORKERS."
+        ) from error
+    reason = unfit(found, platform.python_version())
+    if reason:
+        raise WorkerError(f"The worker {plan.name!r} cannot be started: {command} {reason}")
+
+
+def unfit(found: dict[str, object], python: str) -> str:
+    """Why an interpreter that says `found` of itself cannot be a worker's; "" if it can."""
+    theirs = str(found["python"])
+    if theirs.split(".")[:2] != python.split(".")[:2]:
+        return (
+            f"is Python {theirs}, and ComfyUI runs on {python}. Make an environment with the same."
+        )
+    if not found["torch"]:
+        return "does not have torch. Install torch for its cards there, and ComfyUI's requirements."
+    return ""

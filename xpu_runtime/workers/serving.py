@@ -51,7 +51,7 @@ class Serving:
         return {"pid": os.getpid(), "torch": torch.__version__, "devices": rows}
 
     def serve(self, calls: Connection, control: Connection) -> None:
-        """Do what the host asks for. Returns when it is gone."""
+        """Returns when the host is gone."""
         channel = Channel(calls)
         threading.Thread(target=self._compute, args=(channel,), daemon=True).start()
         threading.Thread(target=self._control, args=(control,), daemon=True).start()

@@ -43,7 +43,6 @@ class SentNetwork:
         self._network = weakref.ref(network)
 
     def __reduce__(self) -> Any:
-        """How the pickler takes it."""
         network = self._network()
         host.without_patches(network)
         return (itself, (network,))
@@ -60,7 +59,7 @@ def packed(value: Any) -> Message:
     Raises `TypeError`, with its kind, for what cannot cross: sparse tensors, locks, open files.
     """
     buffer = io.BytesIO()
-    pickler = _Pickler(buffer, protocol=5)
+    pickler = _Pickler(buffer)
     try:
         pickler.dump(value)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
@@ -69,18 +68,15 @@ def packed(value: Any) -> Message:
 
 
 def unpacked(message: Message, kept: Mapping[str, Any] | None = None) -> Any:
-    """The value of a message.
-
-    `kept` has what a `Kept` stands for. Raises `KeyError` if one is not there.
-    """
+    """`kept` has what a `Kept` stands for. Raises `KeyError` if one is not there."""
     return _Unpickler(message, kept or {}).load()
 
 
 class _Pickler(pickle.Pickler):
     """Leaves tensors, and what is ours, to `persistent_load`."""
 
-    def __init__(self, file: io.BytesIO, protocol: int) -> None:
-        super().__init__(file, protocol)
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file, protocol=5)
         self.tensors: list[torch.Tensor] = []
         self._numbers: dict[int, int] = {}
         # What has a number must live until all is written: ids are used again.
@@ -132,7 +128,6 @@ class _Unpickler(pickle.Unpickler):
         self._kept = kept
 
     def persistent_load(self, name: Any) -> Any:
-        """What `persistent_id` left out."""
         import torch
 
         kind, *rest = name

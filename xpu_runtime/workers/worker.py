@@ -14,17 +14,9 @@ from .. import host
 from ..devices import Device
 from ..log import LOGGER
 from ..worker_plan import WorkerPlan
-from . import interpreter
 from .channel import Message
-from .errors import (
-    LOST,
-    WorkerError,
-    WorkerGoneError,
-    did_not_start,
-    ended_twice,
-    raised_here,
-)
-from .process import POLL_SECONDS, WorkerProcess
+from .errors import LOST, WorkerError, WorkerGoneError, did_not_start, ended_twice, raised_here
+from .process import POLL_SECONDS, WorkerProcess, check_interpreter
 from .wire import Kept, packed, unpacked
 
 ABANDON_SECONDS = 0.5
@@ -64,37 +56,31 @@ class SentCall:
     life: int
 
 
+@dataclass(frozen=True, eq=False)
 class Pending:
     """A call that a worker computes while this process goes on: `Worker.begin`."""
 
-    def __init__(
-        self,
-        worker: "Worker",
-        sent: SentCall | None,
-        function: Callable[..., Any],
-        arguments: tuple[Any, ...],
-    ) -> None:
-        """`sent` None: the worker ended before it was asked."""
-        self._worker = worker
-        self._sent = sent
-        self._what = (function, arguments)
+    worker: "Worker"
+    sent: SentCall | None
+    """None: the worker ended before it was asked."""
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
 
     def is_there(self) -> bool:
         """Whether `result` would not wait: the answer is here, or the worker has ended."""
-        return self._sent is None or self._worker.has_answered(self._sent)
+        return self.sent is None or self.worker.has_answered(self.sent)
 
     def result(self) -> Any:
         """The answer; waits for it, with its progress shown and the user's interrupt passed on.
 
         If the worker has died, it is started again and asked once more. Raises as `Worker.call`.
         """
-        function, arguments = self._what
-        return self._worker.finish(self._sent, function, arguments)
+        return self.worker.finish(self.sent, self.function, self.arguments)
 
     def abandon(self) -> None:
         """Nobody wants the answer: the worker leaves it out, or stops at its next chance."""
-        if self._sent is not None:
-            self._worker.abandon(self._sent)
+        if self.sent is not None:
+            self.worker.abandon(self.sent)
 
 
 class Worker:
@@ -142,21 +128,19 @@ class Worker:
         """
         with self._lock:
             process = self._started()
+            sent = None
             try:
                 sent = self._sent(process, function, arguments, {})
             except WorkerGoneError:
                 self._lose(process)
-                return Pending(self, None, function, arguments)
             return Pending(self, sent, function, arguments)
 
     def has_answered(self, sent: SentCall) -> bool:
         """Whether a call is done, or its worker has ended."""
         with self._lock:
             process = self._process_of(sent)
-            if process is None:
-                return True
             try:
-                return process.has_answered(sent.number)
+                return process is None or process.has_answered(sent.number)
             except WorkerGoneError:
                 return True
 
@@ -207,14 +191,12 @@ class Worker:
         return unpacked(Message(said, ()))
 
     def stop(self) -> None:
-        """End the worker's process."""
         with self._lock:
             if self._process is not None:
                 self._lose(self._process)
 
     def _started(self) -> WorkerProcess:
         if self._process is None:
-            interpreter.check(self.plan)
             try:
                 self._process = self._new_process()
             except WorkerGoneError as error:
@@ -228,6 +210,7 @@ class Worker:
         return self._process
 
     def _new_process(self) -> WorkerProcess:
+        check_interpreter(self.plan)
         return WorkerProcess(self.plan, next(self._lives))
 
     def _process_of(self, sent: SentCall) -> WorkerProcess | None:
@@ -248,18 +231,15 @@ class Worker:
         attempts: int,
     ) -> Any:
         with self._lock:
-            for left in reversed(range(attempts)):
-                process = self._started()
-                try:
-                    return self._received(process, self._sent(process, function, arguments, named))
-                except WorkerGoneError as error:
-                    self._lose(process)
-                    if not left:
-                        raise WorkerError(
-                            ended_twice(self.plan, function.__name__, error)
-                        ) from error
-                    self._warn(error)
-        raise AssertionError("unreachable")
+            process = self._started()
+            try:
+                return self._received(process, self._sent(process, function, arguments, named))
+            except WorkerGoneError as error:
+                self._lose(process)
+                if attempts == 1:
+                    raise WorkerError(ended_twice(self.plan, function.__name__, error)) from error
+                self._warn(error)
+            return self._asked(function, arguments, named, attempts - 1)
 
     def _warn(self, error: WorkerGoneError) -> None:
         LOGGER.warning(
@@ -295,10 +275,7 @@ class Worker:
         return Kept(value.key)
 
     def _drop_abandoned(self, process: WorkerProcess) -> None:
-        keys = []
-        while self.abandoned:
-            keys.append(self.abandoned.popleft())
-        if keys:
+        if keys := [self.abandoned.popleft() for _ in range(len(self.abandoned))]:
             process.drop(keys)
 
     def _received(self, process: WorkerProcess, sent: SentCall) -> Any:

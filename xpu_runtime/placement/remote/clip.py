@@ -14,16 +14,13 @@ from ...workers import NotOnWorkerError, Resident
 from ...workers.wire import SentNetwork
 from .. import local
 from ..location import There
-from .handles import HANDLES
+from .handles import HANDLES, REMOTE
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
     from ...host.types import CLIP, Tokens
-
-_REMOTE = "ipex_remote"
-"""The attribute of a proxy that says what it stands for. Copies of a proxy have it as well."""
 
 
 @dataclass
@@ -40,7 +37,7 @@ class RemoteCLIP:
 
 def original_clip(clip: "CLIP") -> "CLIP":
     """What `clip` was before it was placed on a worker, with its patches since."""
-    if _REMOTE not in vars(clip):
+    if REMOTE not in vars(clip):
         return clip
     plain: CLIP = type(clip).__mro__[1].clone(clip)  # type: ignore[attr-defined]
     plain.cond_stage_model = vars(clip)["cond_stage_model"]
@@ -57,13 +54,13 @@ def _proxy_of_clip(clone: "CLIP", like: "CLIP", remote: RemoteCLIP) -> "CLIP":
     network = vars(like)["cond_stage_model"]
     clone.__class__ = _clip_class(type(clone))
     vars(clone)["cond_stage_model"] = network
-    vars(clone)[_REMOTE] = remote
+    vars(clone)[REMOTE] = remote
     return clone
 
 
 def _handle_of_clip(clip: "CLIP") -> Resident:
     """What the worker holds for the patches that `clip` has now."""
-    remote: RemoteCLIP = vars(clip)[_REMOTE]
+    remote: RemoteCLIP = vars(clip)[REMOTE]
     location, patcher = remote.location, clip.patcher
     network = vars(clip)["cond_stage_model"]
     # Every LoRA is another proxy; the weights are sent once.
@@ -118,13 +115,11 @@ def _clip_class(base: Any) -> Any:
             return WeightsAlone(vars(self)["cond_stage_model"], worker_of(self))
 
         def clone(self, *arguments: Any, **named: Any) -> Any:
-            """A proxy again, with patches of its own."""
-            found: RemoteCLIP = vars(self)[_REMOTE]
+            found: RemoteCLIP = vars(self)[REMOTE]
             clone = super().clone(*arguments, **named)
             return _proxy_of_clip(clone, self, RemoteCLIP(found.location, found.offload_device))
 
         def get_sd(self) -> Any:
-            """The original's weights, for saving."""
             original: Any = original_clip(self)
             return original.get_sd()
 
@@ -133,14 +128,14 @@ def _clip_class(base: Any) -> Any:
             raise NotOnWorkerError("The text encoder", "load_model", worker_of(self))
 
     def worker_of(clip: Any) -> str:
-        return str(vars(clip)[_REMOTE].location.worker.plan.name)
+        return str(vars(clip)[REMOTE].location.worker.plan.name)
 
     def computing(name: str) -> Callable[..., Any]:
         names = list(inspect.signature(getattr(base, name)).parameters)[2:]
 
         def compute(self: Any, tokens: "Tokens", *arguments: Any, **named: Any) -> Any:
             named |= dict(zip(names, arguments, strict=False))
-            location: There = vars(self)[_REMOTE].location
+            location: There = vars(self)[REMOTE].location
             handle = _handle_of_clip(self)
             answer = location.call(serve_encoding, handle, self.layer_idx, name, tokens, named)
             return self.add_hooks_to_dict(answer) if isinstance(answer, dict) else answer

@@ -72,7 +72,6 @@ class RemoteControlNetwork:
         raise NotOnWorkerError("The ControlNet", f"control_model.{name}", worker)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "RemoteControlNetwork":
-        """The same worker's network."""
         return RemoteControlNetwork(self.original, self._location, self._handle)
 
 

@@ -5,6 +5,9 @@ from collections.abc import Callable, Hashable
 
 from ...workers import Resident
 
+REMOTE = "ipex_remote"
+"""The attribute of a proxy that says what it stands for. Copies of a proxy have it as well."""
+
 
 class HandleRegistry:
     """Handles by what they are made of. An owner is referred to weakly: a VAE, a network."""
@@ -35,4 +38,3 @@ class HandleRegistry:
 
 
 HANDLES = HandleRegistry()
-"""The only one of this process."""

@@ -15,15 +15,12 @@ from ...workers import NotOnWorkerError, Resident
 from ...workers.wire import itself
 from .. import local
 from ..location import Handle, Location, There
-from .handles import HANDLES
+from .handles import HANDLES, REMOTE
 
 if TYPE_CHECKING:
     import torch
 
     from ...host.types import VAE
-
-_REMOTE = "ipex_remote"
-"""The attribute of a proxy that says what it stands for. Copies of a proxy have it as well."""
 
 _ONLY_HERE = ("first_stage_model", "patcher")
 """What belongs to this process's copy of the weights."""
@@ -40,13 +37,13 @@ class RemoteVAE:
 
 def locate_vae(vae: "VAE") -> tuple[Location, Handle] | None:
     """Where the proxy's VAE runs, and a handle on it there; None if `vae` is no proxy."""
-    found: RemoteVAE | None = vars(vae).get(_REMOTE)
+    found: RemoteVAE | None = vars(vae).get(REMOTE)
     return None if found is None else (found.location, found.handle)
 
 
 def original_vae(vae: "VAE") -> "VAE":
     """What `vae` was before it was placed on a worker."""
-    found: RemoteVAE | None = vars(vae).get(_REMOTE)
+    found: RemoteVAE | None = vars(vae).get(REMOTE)
     return vae if found is None else found.original
 
 
@@ -67,7 +64,7 @@ def place_vae(vae: "VAE", location: There, offload_device: "torch.device | None"
     proxy.__class__ = _vae_class(type(vae))
     for name in _ONLY_HERE:
         vars(proxy).pop(name, None)
-    vars(proxy)[_REMOTE] = RemoteVAE(vae, location, handle)
+    vars(proxy)[REMOTE] = RemoteVAE(vae, location, handle)
     return proxy
 
 
@@ -78,7 +75,6 @@ class SentVAE:
         self._vae = vae
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        """How the pickler takes it."""
         host.without_patches(self._vae.first_stage_model)
         twin = copy.copy(self._vae)
         del twin.patcher
@@ -93,15 +89,12 @@ def _vae_class(base: Any) -> Any:
         """Everything that is no computation is the original's."""
 
         def throw_exception_if_invalid(self) -> None:
-            """As for the original."""
             original_vae(self).throw_exception_if_invalid()
 
         def get_sd(self) -> Any:
-            """The original's weights, for saving."""
             return original_vae(self).get_sd()
 
         def model_size(self) -> int:
-            """Bytes of the weights, in the host's copy."""
             return int(original_vae(self).model_size())
 
         def is_dynamic(self) -> bool:
@@ -110,13 +103,13 @@ def _vae_class(base: Any) -> Any:
 
     def refusing(name: str) -> property:
         def refuse(self: Any) -> Any:
-            raise NotOnWorkerError("The VAE", name, vars(self)[_REMOTE].location.worker.plan.name)
+            raise NotOnWorkerError("The VAE", name, vars(self)[REMOTE].location.worker.plan.name)
 
         return property(refuse)
 
     def computing(name: str) -> Callable[..., Any]:
         def compute(self: Any, *arguments: Any, **named: Any) -> Any:
-            found: RemoteVAE = vars(self)[_REMOTE]
+            found: RemoteVAE = vars(self)[REMOTE]
             answer = found.location.call(serve_method, found.handle, name, arguments, named)
             return answer.to(self.output_device)
 
@@ -152,5 +145,4 @@ def serve_vae(
 def serve_method(
     owner: object, name: str, arguments: tuple[Any, ...], named: Mapping[str, Any]
 ) -> Any:
-    """The answer of a method of what the worker holds."""
     return getattr(owner, name)(*arguments, **named)
