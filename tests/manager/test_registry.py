@@ -23,7 +23,7 @@ MOST_BYTES = 6 << 20
 
 NEEDED = {"__init__.py", "prestartup_script.py", "pyproject.toml", "requirements.txt", "LICENSE"}
 
-FOLDERS = {"benchmarks", "example_workflows", "locales", "nodes", "web", "xpu_runtime"}
+FOLDERS = {"benchmarks", "example_workflows", "inference", "locales", "nodes", "web", "xpu_runtime"}
 
 ALSO = {"README.md", "CHANGELOG.md", "SECURITY.md", "ipex_benchmarks.py"}
 
