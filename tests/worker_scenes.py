@@ -107,7 +107,7 @@ def enlarging(seed: int) -> dict[str, Any]:
     """A workflow that keeps the worker busy for a while, and is new for each `seed`."""
     whole = placed("10")
     scaled = {"image": ["13", 0], "upscale_method": "nearest-exact", "crop": "disabled"}
-    size = {"width": 256, "height": 128 + 8 * seed}
+    size = {"width": 512, "height": 384 + 8 * seed}
     return {key: whole[key] for key in ("9", "10", "13")} | {
         "50": {"class_type": "ImageScale", "inputs": {**scaled, **size}},
         "18": {

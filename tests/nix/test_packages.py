@@ -136,8 +136,7 @@ def required(text: str) -> set[str]:
 
 def test_the_pythons_hold_what_comfyui_and_the_extension_ask_for(workspace: Workspace) -> None:
     listed = workspace.evaluate(
-        "import ./nix/python/requirements.nix "
-        "{ withAudio = true; withIpex = false; withWorkers = false; }"
+        "import ./nix/python/requirements.nix { withAudio = true; withIpex = false; }"
     )
     host = workspace.stub / "comfyui" / "requirements.txt"
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
